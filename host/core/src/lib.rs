@@ -1,0 +1,33 @@
+//! Keyward as a library: AI vendors as sandboxed plugins, with everything around them.
+//!
+//! One request goes down this list and its events come back up:
+//!
+//! 1. [`gateway`] takes an [`operation`] from a caller and asks [`routing`] for candidates.
+//! 2. [`metering`] reserves, and later settles and records, every attempt.
+//! 3. [`exchange`] carries one attempt out: it steps the adapter and moves bytes.
+//! 4. [`sandbox`] holds the adapter: a fresh instance, no imports, hard limits. It sees
+//!    [`content`] as marks only.
+//! 5. [`egress`] joins origin and path, injects the credential from the [`vault`], sends, frames.
+//!
+//! [`catalog`] and [`config`] make the immutable snapshot that an exchange holds from beginning to
+//! end; [`store`] keeps what must survive. Nothing here speaks HTTP to callers or reads a command
+//! line: that is `keyward-server` and `keyward-cli`.
+
+pub mod audit;
+pub mod catalog;
+pub mod config;
+pub mod content;
+pub mod contract;
+pub mod egress;
+pub mod exchange;
+pub mod failure;
+pub mod gateway;
+pub mod ids;
+pub mod metering;
+pub mod operation;
+pub mod routing;
+pub mod sandbox;
+pub mod store;
+pub mod vault;
+
+pub use failure::{Failure, FailureKind, Fault};

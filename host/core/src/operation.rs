@@ -1,0 +1,165 @@
+//! What a caller wants, as the host holds it: with the real content, before any adapter sees it.
+//!
+//! Surfaces make these from their dialect; [`crate::content`] turns them into the contract's types,
+//! with a mark in the place of each piece of content. Fields mean what `adapter.wit` says they
+//! mean; types differ only where the contract has marks.
+
+use std::sync::Arc;
+
+use serde_json::value::RawValue;
+
+use crate::ids::ModelName;
+
+pub use crate::contract::{Format, MediaKind, Reasoning, Role, Sampling, Schema, ToolChoice};
+
+/// Text of a prompt. Shared, because every attempt lowers the same request again.
+pub type Text = Arc<str>;
+
+/// JSON that passes through unread. Shared for the same reason.
+pub type Json = Arc<RawValue>;
+
+#[derive(Clone, Debug)]
+pub enum Operation {
+    Chat(Arc<Chat>),
+    Embed(Arc<Embed>),
+    ListModels,
+    Probe,
+}
+
+/// Which protocol the caller spoke; adapters are told its name in the contract's spelling.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    OpenAiChat,
+    /// A caller of this library.
+    Keyward,
+}
+
+impl Dialect {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::OpenAiChat => "openai-chat",
+            Self::Keyward => "keyward",
+        }
+    }
+}
+
+/// A field the host doesn't know, as the caller wrote it.
+#[derive(Clone, Debug)]
+pub struct Field {
+    pub name: String,
+    pub value: Json,
+}
+
+#[derive(Clone, Debug)]
+pub struct Chat {
+    pub model: ModelName,
+    pub messages: Vec<Message>,
+    pub tools: Vec<Tool>,
+    pub tool_choice: Option<ToolChoice>,
+    pub parallel_tool_calls: Option<bool>,
+    pub format: Format,
+    pub sampling: Sampling,
+    pub reasoning: Option<Reasoning>,
+    pub stream: bool,
+    pub dialect: Dialect,
+    pub extra: Vec<Field>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Message {
+    pub role: Role,
+    /// For [`Role::Tool`]: which call this answers.
+    pub answers: Option<ToolAnswer>,
+    pub name: Option<Text>,
+    pub parts: Vec<Part>,
+    pub extra: Vec<Field>,
+}
+
+#[derive(Clone, Debug)]
+pub struct ToolAnswer {
+    pub call_id: String,
+    /// Empty if the caller gave none: lowering then looks for the call it answers.
+    pub tool: String,
+    pub is_error: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct Part {
+    pub body: PartBody,
+    pub cache: Option<String>,
+    pub extra: Vec<Field>,
+}
+
+impl From<PartBody> for Part {
+    fn from(body: PartBody) -> Self {
+        Self { body, cache: None, extra: Vec::new() }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub enum PartBody {
+    Text(Text),
+    Media(Media),
+    ToolCall(ToolCall),
+    Thinking { text: Text, signature: Option<Text> },
+    RedactedThinking(Text),
+    Refusal(Text),
+    Other { kind: String, value: Json },
+}
+
+#[derive(Clone, Debug)]
+pub struct Media {
+    pub kind: MediaKind,
+    pub media_type: String,
+    pub source: MediaSource,
+    pub name: Option<Text>,
+    pub detail: Option<String>,
+}
+
+#[derive(Clone, Debug)]
+pub enum MediaSource {
+    /// Standard base64 with padding; checked by the surface that took it in.
+    Base64(Text),
+    Url(Text),
+    FileId(String),
+}
+
+#[derive(Clone, Debug)]
+pub struct ToolCall {
+    pub id: String,
+    pub name: String,
+    /// A JSON value, nearly always an object.
+    pub arguments: Json,
+}
+
+#[derive(Clone, Debug)]
+pub struct Tool {
+    pub name: String,
+    pub description: Option<String>,
+    /// JSON Schema as text, or empty.
+    pub parameters: String,
+    pub strict: Option<bool>,
+    /// Empty for a function.
+    pub kind: String,
+    pub cache: Option<String>,
+    pub extra: Vec<Field>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Embed {
+    pub model: ModelName,
+    pub inputs: Vec<EmbedInput>,
+    pub dimensions: Option<u32>,
+    /// Vectors are wanted as base64 of little-endian 32-bit floats.
+    pub base64: bool,
+    pub purpose: Option<String>,
+    pub dialect: Dialect,
+    pub extra: Vec<Field>,
+}
+
+#[derive(Clone, Debug)]
+pub enum EmbedInput {
+    Text(Text),
+    /// A JSON array of token numbers.
+    Tokens(Json),
+}

@@ -169,12 +169,12 @@ macro_rules! export_adapter {
             unsafe_code,
             reason = "exports of the canonical ABI are unsafe; this code is generated"
         )]
-        mod __keyward_component {
-            type Adapter = $crate::Component<super::$adapter>;
+        const _: () = {
+            type Component = $crate::Component<$adapter>;
             $crate::contract::bindings::export_provider!(
-                Adapter with_types_in $crate::contract::bindings
+                Component with_types_in $crate::contract::bindings
             );
-        }
+        };
     };
 }
 

@@ -10,8 +10,8 @@ use std::{cell::RefCell, marker::PhantomData};
 use keyward_contract::Descriptor;
 
 use crate::{
-    Output,
-    contract::{self, Context, Failure, Frame, Input, Operation, ResponseHead},
+    Failure, Output,
+    contract::{self, Context, Frame, Input, Operation, ResponseHead},
 };
 
 /// One operation against one vendor. A value lives for one exchange, in an instance of its own.
@@ -28,11 +28,7 @@ pub trait Adapter: Sized + 'static {
     /// # Errors
     /// `unsupported` for operations and fields the vendor has no place for and the answer would be
     /// wrong without; `invalid-request` for the caller's mistakes.
-    fn start(
-        operation: Operation,
-        context: Context,
-        out: &mut Output,
-    ) -> std::result::Result<Self, Failure>;
+    fn start(operation: Operation, context: Context, out: &mut Output) -> Result<Self, Failure>;
 
     /// Status and headers of an answer, whatever the status. For rate limits and the like.
     fn head(&mut self, head: &ResponseHead, out: &mut Output) -> Result<(), Failure> {
@@ -169,12 +165,12 @@ macro_rules! export_adapter {
             unsafe_code,
             reason = "exports of the canonical ABI are unsafe; this code is generated"
         )]
-        mod __keyward_component {
-            type Adapter = $crate::Component<super::$adapter>;
+        const _: () = {
+            type Component = $crate::Component<$adapter>;
             $crate::contract::bindings::export_provider!(
-                Adapter with_types_in $crate::contract::bindings
+                Component with_types_in $crate::contract::bindings
             );
-        }
+        };
     };
 }
 

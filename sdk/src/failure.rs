@@ -4,16 +4,50 @@
 //! keeps a good request from a healthy vendor. Vendors' statuses agree enough for one table of
 //! defaults; an adapter refines it by the vendor's own codes.
 
-use std::fmt;
+use std::{
+    fmt,
+    ops::{Deref, DerefMut},
+};
 
-use crate::contract::{Failure, FailureKind, Fault};
+use crate::contract::{self, FailureKind, Fault};
 
 /// Vendor messages beyond this are cut: they can be whole HTML pages.
 const MAX_MESSAGE_BYTES: usize = 2048;
 
+/// The contract's failure, boxed so that a `Result` of nothing stays one word. Its members are
+/// those of [`contract::Failure`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Failure(Box<contract::Failure>);
+
+impl Deref for Failure {
+    type Target = contract::Failure;
+
+    fn deref(&self) -> &contract::Failure {
+        &self.0
+    }
+}
+
+impl DerefMut for Failure {
+    fn deref_mut(&mut self) -> &mut contract::Failure {
+        &mut self.0
+    }
+}
+
+impl From<Failure> for contract::Failure {
+    fn from(failure: Failure) -> Self {
+        *failure.0
+    }
+}
+
+impl From<contract::Failure> for Failure {
+    fn from(failure: contract::Failure) -> Self {
+        Self(Box::new(failure))
+    }
+}
+
 impl Failure {
     pub fn new(kind: FailureKind, fault: Fault, message: impl Into<String>) -> Self {
-        Self {
+        Self::from(contract::Failure {
             kind,
             fault,
             message: message.into(),
@@ -23,7 +57,7 @@ impl Failure {
             status: None,
             retry_after_ms: None,
             request_id: None,
-        }
+        })
     }
 
     /// The kind's usual fault: the caller's for what the request asks, the host's (that is, its
@@ -176,7 +210,7 @@ mod tests {
         ];
         for (status, kind, fault) in table {
             let failure = Failure::from_status(status, "why");
-            assert_eq!((failure.kind, failure.fault), (kind, fault), "{status}");
+            assert_eq!((failure.kind.clone(), failure.fault), (kind, fault), "{status}");
             assert_eq!(failure.status, Some(status));
         }
     }
@@ -185,7 +219,7 @@ mod tests {
     fn a_page_of_html_is_no_message_and_a_long_message_is_cut_between_characters() {
         assert!(Failure::from_status(502, "<html>bad</html>").message.contains("502"));
         let long = "é".repeat(MAX_MESSAGE_BYTES);
-        let cut = Failure::from_status(500, &long).message;
+        let cut = Failure::from_status(500, &long).message.clone();
         assert!(cut.len() <= MAX_MESSAGE_BYTES + '…'.len_utf8() && cut.ends_with("é…"));
     }
 }

@@ -14,7 +14,10 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use crate::contract::{Body, Context, Failure, Field, Text, Value};
+use crate::{
+    Failure,
+    contract::{Body, Context, Field, Text, Value},
+};
 
 /// The body of a request.
 ///

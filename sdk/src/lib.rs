@@ -9,6 +9,7 @@
 //! - [`Adapter`] and [`Output`]: what an author implements, and where its answers go.
 //! - [`json`]: bodies and answers with little CPU; instances are fresh for every exchange.
 //! - [`describe`]: short forms for the descriptor.
+//! - `replay` (native only): recorded exchanges as tests.
 //!
 //! Content is held by the host unless the operator grants otherwise: [`Text::value`] is then a
 //! mark. Write it where the content belongs, in the body, and never look inside.
@@ -22,17 +23,20 @@ pub mod describe;
 mod failure;
 pub mod json;
 mod output;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod replay;
 mod request;
 pub mod time;
 
 pub use adapter::{Adapter, Component, Exchange};
 pub use contract::{
-    Annotation, Body, Chat, Context, Embed, EmbedEncoding, EmbedInput, Event, Failure, FailureKind,
-    Fault, Field, FinishReason, Format, Frame, Framing, Header, Media, MediaKind, MediaSource,
-    Message, Method, Model, Operation, Part, PartBody, RateLimit, Reasoning, ResponseHead, Role,
-    Sampling, Schema, Text, Thinking, Tool, ToolAnswer, ToolCall, ToolChoice, Unit, Usage, Value,
-    Vector, VendorRequest,
+    Annotation, Body, Chat, Context, Embed, EmbedEncoding, EmbedInput, Event, FailureKind, Fault,
+    Field, FinishReason, Format, Frame, Framing, Header, Media, MediaKind, MediaSource, Message,
+    Method, Model, Operation, Part, PartBody, RateLimit, Reasoning, ResponseHead, Role, Sampling,
+    Schema, Text, Thinking, Tool, ToolAnswer, ToolCall, ToolChoice, Unit, Usage, Value, Vector,
+    VendorRequest,
 };
+pub use failure::Failure;
 pub use keyward_contract::{self as descriptor, Descriptor};
 pub use output::Output;
 pub use request::path_segment;

@@ -3,9 +3,10 @@
 //! A builder over the contract's outputs: one method for each kind of event. Order is kept, and
 //! what follows [`Output::done`] or a failure is dropped, so a last output is always last.
 
+use crate::Failure;
 use crate::contract::{
-    self, Annotation, Attribute, Embedding, Event, Failure, Finish, FinishReason, MediaKind,
-    MediaOutput, Model, RateLimit, Started, TextDelta, ToolArguments, ToolCallStart, Usage, Vector,
+    self, Annotation, Attribute, Embedding, Event, Finish, FinishReason, MediaKind, MediaOutput,
+    Model, RateLimit, Started, TextDelta, ToolArguments, ToolCallStart, Usage, Vector,
     VendorRequest, Warning,
 };
 
@@ -34,7 +35,7 @@ impl Output {
 
     /// The exchange failed. Returning `Err` does the same and adds status and request id.
     pub fn failed(&mut self, failure: Failure) {
-        self.push(contract::Output::Failed(failure));
+        self.push(contract::Output::Failed(failure.into()));
         self.over = true;
     }
 

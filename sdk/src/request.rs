@@ -3,7 +3,8 @@
 use serde::Serialize;
 
 use crate::{
-    contract::{Body, Failure, Framing, Header, Method, RateLimit, ResponseHead, VendorRequest},
+    Failure,
+    contract::{Body, Framing, Header, Method, RateLimit, ResponseHead, VendorRequest},
     json,
 };
 

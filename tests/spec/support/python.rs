@@ -84,9 +84,7 @@ fn create(folder: &Path) {
 }
 
 fn make(folder: &Path) -> Output {
-    Command::new("python3")
-        .args(["-m", "venv"])
-        .arg(folder)
-        .output()
-        .unwrap_or_else(|error| panic!("these tests need python3 (apt-get install python3): {error}"))
+    Command::new("python3").args(["-m", "venv"]).arg(folder).output().unwrap_or_else(|error| {
+        panic!("these tests need python3 (apt-get install python3): {error}")
+    })
 }

@@ -328,7 +328,10 @@ async fn play(stream: &mut TcpStream, unread: &mut Vec<u8>, acts: Vec<Act>) -> E
 }
 
 /// The next request, or `None` if the connection ended between requests.
-async fn read_request(stream: &mut TcpStream, unread: &mut Vec<u8>) -> io::Result<Option<Recorded>> {
+async fn read_request(
+    stream: &mut TcpStream,
+    unread: &mut Vec<u8>,
+) -> io::Result<Option<Recorded>> {
     let head_end = loop {
         if let Some(at) = unread.windows(4).position(|window| window == b"\r\n\r\n") {
             break at + 4;

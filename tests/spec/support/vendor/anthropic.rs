@@ -214,7 +214,8 @@ impl Anthropic {
         let mut blocks = Vec::new();
         if !turn.thinking.is_empty() {
             let thinking = turn.thinking.concat();
-            blocks.push(json!({ "type": "thinking", "thinking": thinking, "signature": SIGNATURE }));
+            blocks
+                .push(json!({ "type": "thinking", "thinking": thinking, "signature": SIGNATURE }));
         }
         if !turn.text.is_empty() {
             blocks.push(json!({ "type": "text", "text": turn.text.concat() }));
@@ -298,8 +299,11 @@ impl Protocol for Anthropic {
             block(json!({ "type": "thinking", "thinking": "", "signature": "" }), deltas);
         }
         if !turn.text.is_empty() {
-            let deltas =
-                turn.text.iter().map(|text| json!({ "type": "text_delta", "text": text })).collect();
+            let deltas = turn
+                .text
+                .iter()
+                .map(|text| json!({ "type": "text_delta", "text": text }))
+                .collect();
             block(json!({ "type": "text", "text": "" }), deltas);
         }
         for call in &turn.calls {
@@ -323,9 +327,10 @@ impl Protocol for Anthropic {
     fn error(&self, status: u16, asked: &Asked) -> Value {
         let model = &asked.model;
         let (kind, message) = match status {
-            400 if model.contains("context") => {
-                ("invalid_request_error", "prompt is too long: 210000 tokens > 200000 maximum".into())
-            }
+            400 if model.contains("context") => (
+                "invalid_request_error",
+                "prompt is too long: 210000 tokens > 200000 maximum".into(),
+            ),
             401 => ("authentication_error", "invalid x-api-key".to_owned()),
             402 => ("billing_error", "Your credit balance is too low.".to_owned()),
             403 => ("permission_error", "Your API key does not have permission.".to_owned()),

@@ -158,8 +158,7 @@ fn text(value: &Value) -> Option<String> {
 }
 
 fn embed(body: &Value) -> Vec<Act> {
-    let asked =
-        Asked { model: text(&body["model"]).unwrap_or_default(), ..Asked::default() };
+    let asked = Asked { model: text(&body["model"]).unwrap_or_default(), ..Asked::default() };
     if let Some(acts) = script::fault(&OpenAi, &asked) {
         return acts;
     }

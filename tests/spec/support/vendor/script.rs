@@ -98,7 +98,11 @@ pub fn chat(protocol: &dyn Protocol, asked: &Asked, request: &Recorded) -> Vec<A
         "hang" => return vec![Act::Hang],
         "refuse" => return vec![Act::Reset],
         "garbage-html" => {
-            return reply(200, &[("content-type", "text/html")], b"<html><h1>It works!</h1></html>");
+            return reply(
+                200,
+                &[("content-type", "text/html")],
+                b"<html><h1>It works!</h1></html>",
+            );
         }
         "garbage-random" => {
             let mut dice = crate::support::Dice::new("garbage");
@@ -146,7 +150,8 @@ pub fn chat(protocol: &dyn Protocol, asked: &Asked, request: &Recorded) -> Vec<A
         "eof-inside" => {
             // The end comes inside a piece, and inside a character if there is one to be cut.
             let last = pieces[keep.min(pieces.len() - 1)].clone();
-            let cut = last.iter().position(|byte| *byte >= 0xc0).map_or(last.len() / 2, |at| at + 1);
+            let cut =
+                last.iter().position(|byte| *byte >= 0xc0).map_or(last.len() / 2, |at| at + 1);
             pieces.truncate(keep);
             pieces.push(last[..cut].to_vec());
             stream(&headers, pieces, Duration::ZERO)
@@ -265,12 +270,7 @@ fn status(protocol: &dyn Protocol, asked: &Asked, number: Option<u64>) -> Vec<Ac
 
 /// A vendor that sends back what it was sent, credential and all: in a header, in the answer's
 /// text, cut between two pieces, or in an error.
-fn reflect(
-    protocol: &dyn Protocol,
-    asked: &Asked,
-    request: &Recorded,
-    name: &str,
-) -> Vec<Act> {
+fn reflect(protocol: &dyn Protocol, asked: &Asked, request: &Recorded, name: &str) -> Vec<Act> {
     let secret = ["authorization", "x-api-key", "api-key", "x-goog-api-key"]
         .into_iter()
         .find_map(|header| request.header(header))
@@ -289,7 +289,8 @@ fn reflect(
     } else {
         vec![format!("you sent {secret} to me")]
     };
-    let turn = Turn { text, usage: Usage { input: 3, output: 4, ..Usage::default() }, ..Turn::default() };
+    let turn =
+        Turn { text, usage: Usage { input: 3, output: 4, ..Usage::default() }, ..Turn::default() };
     if asked.stream {
         headers.insert(0, ("content-type", protocol.content_type()));
         stream(&headers, protocol.pieces(asked, &turn), Duration::from_millis(5))

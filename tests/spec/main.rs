@@ -1,0 +1,15 @@
+//! What Keyward promises, shown from outside: the real program, real plugins, the real OpenAI SDK,
+//! and vendors that do as they are told.
+//!
+//! Each module specifies one thing and its tests read as sentences. `tests/README.md` tells how to
+//! run one of them.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that can't go on has failed"
+)]
+
+mod support;
+mod vendors;

@@ -120,10 +120,12 @@ impl Context {
 pub fn cow_or_null<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Cow<'de, str>>, D::Error> {
-    #[derive(Deserialize)]
-    struct Borrowed<'a>(#[serde(borrow)] Cow<'a, str>);
-    Ok(Option::<Borrowed<'de>>::deserialize(deserializer)?.map(|text| text.0))
+    Ok(Option::<Str<'de>>::deserialize(deserializer)?.map(|text| text.0))
 }
+
+/// A string, borrowed where it has no escapes. Serde's own `Cow` always copies.
+#[derive(Deserialize, Clone, Debug)]
+pub struct Str<'a>(#[serde(borrow)] pub Cow<'a, str>);
 
 /// Takes a value or `null` as a raw value; `null` gives `None`, as does leaving it out with
 /// `default`.

@@ -9,6 +9,7 @@
 //! - [`Adapter`] and [`Output`]: what an author implements, and where its answers go.
 //! - [`json`]: bodies and answers with little CPU; instances are fresh for every exchange.
 //! - [`describe`]: short forms for the descriptor.
+//! - [`openai_wire`]: the shape that OpenAI and many others speak, to build on.
 //! - `replay` (native only): recorded exchanges as tests.
 //!
 //! Content is held by the host unless the operator grants otherwise: [`Text::value`] is then a
@@ -22,6 +23,7 @@ pub mod contract;
 pub mod describe;
 mod failure;
 pub mod json;
+pub mod openai_wire;
 mod output;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod replay;

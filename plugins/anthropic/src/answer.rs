@@ -295,26 +295,30 @@ impl Answer {
             ("text_delta", _) => push(out, Event::Text, delta.text),
             ("thinking_delta", _) => push(out, Event::Thinking, delta.thinking),
             ("signature_delta", _) => push(out, Event::ThinkingSignature, delta.signature),
-            ("input_json_delta", _) => self.arguments(index, delta.partial_json, out),
+            ("input_json_delta", _) if self.call(index).is_some() => {
+                self.arguments(index, delta.partial_json, out);
+            }
             ("citations_delta", Some(citation)) => out.citation(CHOICE, citation.get()),
             _ => out.attribute("content_block_delta", data),
         }
         Ok(())
     }
 
+    /// The call that a block is. Server tools are called as well, but not by the caller.
+    fn call(&self, block: u64) -> Option<usize> {
+        self.calls.iter().rposition(|call| call.block == block)
+    }
+
     fn arguments(&mut self, block: u64, fragment: String, out: &mut Output) {
-        if fragment.is_empty() {
-            return;
+        if let Some(index) = self.call(block).filter(|_| !fragment.is_empty()) {
+            self.calls[index].has_arguments = true;
+            out.tool_arguments(CHOICE, index as u32, fragment);
         }
-        // Input of a server tool isn't the caller's to answer.
-        let Some(index) = self.calls.iter().rposition(|call| call.block == block) else { return };
-        self.calls[index].has_arguments = true;
-        out.tool_arguments(CHOICE, index as u32, fragment);
     }
 
     /// A call without parameters streams no arguments at all; callers expect an object.
     fn close(&mut self, block: u64, out: &mut Output) {
-        if self.calls.iter().any(|call| call.block == block && !call.has_arguments) {
+        if self.call(block).is_some_and(|index| !self.calls[index].has_arguments) {
             self.arguments(block, "{}".to_owned(), out);
         }
     }

@@ -278,9 +278,10 @@ impl Sampling {
                 out.dropped(subject, "Anthropic has nothing like it.");
             }
         }
+        let highest = |it: f64| it.min(1.0);
         // 1 is the vendor's default: leaving it out changes nothing.
-        let (temperature, top_p) =
-            (wanted.temperature.filter(|&it| it != 1.0), wanted.top_p.filter(|&it| it != 1.0));
+        let temperature = wanted.temperature.map(highest).filter(|&it| it != 1.0);
+        let top_p = wanted.top_p.filter(|&it| it != 1.0);
         if !known || thinks {
             let why = if known { "while it thinks" } else { "at all" };
             for (set, subject) in [
@@ -294,17 +295,13 @@ impl Sampling {
             }
             return Self::default();
         }
-        if temperature.is_some_and(|it| it > 1.0) {
+        if wanted.temperature.is_some_and(|it| it > 1.0) {
             out.changed("sampling.temperature", "Anthropic's highest temperature is 1.");
         }
         if temperature.is_some() && top_p.is_some() {
             out.dropped("sampling.top-p", "Anthropic takes temperature or top_p, not both.");
         }
-        Self {
-            temperature: temperature.map(|it| it.min(1.0)),
-            top_p: top_p.filter(|_| temperature.is_none()),
-            top_k: wanted.top_k,
-        }
+        Self { temperature, top_p: top_p.filter(|_| temperature.is_none()), top_k: wanted.top_k }
     }
 }
 

@@ -299,6 +299,9 @@ fn entry<'a>(message: &'a Message, native: bool, out: &mut Output) -> Result<Ent
     };
     if let Some(answers) = &message.answers {
         (entry.tool_name, entry.tool_call_id) = (&answers.tool, &answers.call_id);
+        if answers.is_error {
+            out.dropped("messages.answers.is-error", "Ollama's models see the result's text only.");
+        }
     }
     for part in &message.parts {
         add(part, native, &mut entry, out)?;

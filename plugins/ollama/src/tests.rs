@@ -1,1 +1,6 @@
+//! Recorded exchanges, replayed natively, with and without held content, cut at every byte.
 
+#[test]
+fn recorded_exchanges_come_out_as_recorded() {
+    keyward_sdk::replay::check_all::<crate::Ollama>("recordings");
+}

@@ -114,8 +114,7 @@ impl AdapterCrate {
     fn compile(&self, toolchain: &Toolchain) -> Result<PathBuf> {
         let flags = [
             format!("-Clink-arg=-zstack-size={STACK}"),
-            // Panic messages name files: without this machine's folders, the same source gives the
-            // same component everywhere.
+            // Panic messages name files; they needn't tell of this machine's folders.
             format!("--remap-path-prefix={}=/cargo", toolchain::registry().display()),
             format!("--remap-path-prefix={}=/adapter", self.workspace_root.display()),
         ];

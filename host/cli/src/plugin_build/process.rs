@@ -23,7 +23,7 @@ pub const QUESTION: Duration = Duration::from_secs(30);
 const MAX_OUTPUT: u64 = 64 << 20;
 
 /// Lines of a failed program's complaint that become part of the error.
-const COMPLAINT_LINES: usize = 3;
+const COMPLAINT_LINES: usize = 4;
 
 /// Where a program's standard error goes.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -114,21 +114,14 @@ fn read_back(mut file: File) -> Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// The lines that say what is wrong: those marked as errors, otherwise the last ones.
+/// What is wrong: the first line marked as an error with those after it, otherwise the last ones.
 fn complaint(messages: &str) -> String {
     let lines: Vec<&str> =
         messages.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    let marked: Vec<&str> = lines
-        .iter()
-        .copied()
-        .filter(|line| line.starts_with("error") || line.starts_with("E: "))
-        .take(COMPLAINT_LINES)
-        .collect();
-    let chosen = if marked.is_empty() {
-        lines[lines.len().saturating_sub(COMPLAINT_LINES)..].to_vec()
-    } else {
-        marked
-    };
+    let is_marked = |line: &&str| line.starts_with("error") || line.starts_with("E: ");
+    let first = lines.iter().position(is_marked);
+    let first = first.unwrap_or_else(|| lines.len().saturating_sub(COMPLAINT_LINES));
+    let chosen: Vec<&str> = lines[first..].iter().take(COMPLAINT_LINES).copied().collect();
     if chosen.is_empty() { "it gave no reason".to_owned() } else { chosen.join("; ") }
 }
 

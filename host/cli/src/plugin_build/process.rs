@@ -49,7 +49,9 @@ pub fn run(command: &mut Command, limit: Duration, messages: Messages) -> Result
     };
     let status = match wait(command, limit) {
         Ok(status) => status,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => bail!("`{name}` isn't installed"),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            bail!("`{}` isn't installed", program_of(command))
+        }
         Err(error) if error.kind() == io::ErrorKind::TimedOut => {
             bail!("`{name}` wasn't done after {} s", limit.as_secs())
         }
@@ -93,10 +95,14 @@ fn wait(command: &mut Command, limit: Duration) -> io::Result<ExitStatus> {
     }
 }
 
+fn program_of(command: &Command) -> String {
+    let program = Path::new(command.get_program()).file_name().unwrap_or(command.get_program());
+    program.to_string_lossy().into_owned()
+}
+
 /// The program with its first argument, as people name it: `cargo build`, `rustup target`.
 fn name_of(command: &Command) -> String {
-    let program = Path::new(command.get_program()).file_name().unwrap_or(command.get_program());
-    let mut name = program.to_string_lossy().into_owned();
+    let mut name = program_of(command);
     if let Some(verb) = command.get_args().find(|argument| is_word(argument)) {
         name = format!("{name} {}", verb.to_string_lossy());
     }

@@ -272,8 +272,8 @@ impl Finder<'_> {
                 let linker = self.linker()?;
                 self.with_own_library(way, home, &source, linker, progress)
             }
-            Way::Debian => self.from_debian_source(home, progress),
-            Way::DebianRustc => self.from_debian_rustc(home, progress),
+            Way::Debian => self.with_debian_source(home, progress),
+            Way::DebianRustc => self.with_debian_rustc(home, progress),
         }
     }
 
@@ -337,7 +337,7 @@ impl Finder<'_> {
         Ok(Toolchain { way, rustc: None, sysroot: Some(sysroot), linker })
     }
 
-    fn from_debian_source(&self, home: &Path, progress: &mut Progress) -> Result<Toolchain> {
+    fn with_debian_source(&self, home: &Path, progress: &mut Progress) -> Result<Toolchain> {
         let version = self.rustc.stable_version()?;
         let debian = Debian::here()?;
         let packages = home.join("packages");
@@ -369,7 +369,7 @@ impl Finder<'_> {
         Ok(toolchain)
     }
 
-    fn from_debian_rustc(&self, home: &Path, progress: &mut Progress) -> Result<Toolchain> {
+    fn with_debian_rustc(&self, home: &Path, progress: &mut Progress) -> Result<Toolchain> {
         let debian = Debian::here()?;
         let packages = home.join("packages");
         let apt = Apt::prepare(&packages, &debian.sources_of_this_release(), progress)?;

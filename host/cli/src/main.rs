@@ -1,6 +1,6 @@
 mod plugin_build;
 
-fn main() -> anyhow::Result<()> {
+fn main() -> std::process::ExitCode {
     // A stand-in until the command line is there: `keyward plugin build [DIR...] [--out DIR]`.
     let mut arguments = std::env::args_os().skip(3);
     let mut dirs = Vec::new();
@@ -12,6 +12,11 @@ fn main() -> anyhow::Result<()> {
             dirs.push(argument.into());
         }
     }
-    plugin_build::build(&dirs, &out, &mut |line: &str| eprintln!("{line}"))?;
-    Ok(())
+    match plugin_build::build(&dirs, &out, &mut |line: &str| eprintln!("{line}")) {
+        Ok(_) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            std::process::ExitCode::FAILURE
+        }
+    }
 }

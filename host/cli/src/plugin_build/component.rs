@@ -114,8 +114,7 @@ impl AdapterCrate {
     fn compile(&self, toolchain: &Toolchain) -> Result<PathBuf> {
         let flags = [
             format!("-Clink-arg=-zstack-size={STACK}"),
-            // Panic messages name files: without this machine's folders, the same source gives the
-            // same component everywhere.
+            // Panic messages name files; they needn't tell of this machine's folders.
             format!("--remap-path-prefix={}=/cargo", toolchain::registry().display()),
             format!("--remap-path-prefix={}=/adapter", self.workspace_root.display()),
         ];
@@ -198,17 +197,20 @@ pub fn find_crates(dirs: &[PathBuf]) -> Result<Vec<AdapterCrate>> {
         for dir in crate_dirs(&dir)? {
             let metadata = metadata(&dir)?;
             let manifest = dir.join("Cargo.toml");
-            let package = metadata.packages.iter().find(|known| known.manifest_path == manifest);
-            match package {
+            match metadata.packages.iter().find(|known| known.manifest_path == manifest) {
                 Some(package) if package.is_cdylib() => found.push(adapter(&metadata, package)),
                 Some(package) => bail!(
                     "`{}` isn't an adapter: its Cargo.toml lacks `[lib]` with \
                      `crate-type = [\"cdylib\", \"rlib\"]`",
                     package.name
                 ),
-                None => bail!("{} isn't a package; name the adapter's folder", manifest.display()),
+                // The top of a workspace.
+                None => found.extend(around(&metadata, &dir)),
             }
         }
+    }
+    if found.is_empty() {
+        bail!("no adapter crate in the folders named");
     }
     let mut seen = BTreeSet::new();
     found.retain(|adapter| seen.insert(adapter.manifest.clone()));

@@ -23,7 +23,7 @@ pub const QUESTION: Duration = Duration::from_secs(30);
 const MAX_OUTPUT: u64 = 64 << 20;
 
 /// Lines of a failed program's complaint that become part of the error.
-const COMPLAINT_LINES: usize = 3;
+const COMPLAINT_LINES: usize = 4;
 
 /// Where a program's standard error goes.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -49,7 +49,9 @@ pub fn run(command: &mut Command, limit: Duration, messages: Messages) -> Result
     };
     let status = match wait(command, limit) {
         Ok(status) => status,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => bail!("`{name}` isn't installed"),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            bail!("`{}` isn't installed", program_of(command))
+        }
         Err(error) if error.kind() == io::ErrorKind::TimedOut => {
             bail!("`{name}` wasn't done after {} s", limit.as_secs())
         }
@@ -93,10 +95,14 @@ fn wait(command: &mut Command, limit: Duration) -> io::Result<ExitStatus> {
     }
 }
 
+fn program_of(command: &Command) -> String {
+    let program = Path::new(command.get_program()).file_name().unwrap_or(command.get_program());
+    program.to_string_lossy().into_owned()
+}
+
 /// The program with its first argument, as people name it: `cargo build`, `rustup target`.
 fn name_of(command: &Command) -> String {
-    let program = Path::new(command.get_program()).file_name().unwrap_or(command.get_program());
-    let mut name = program.to_string_lossy().into_owned();
+    let mut name = program_of(command);
     if let Some(verb) = command.get_args().find(|argument| is_word(argument)) {
         name = format!("{name} {}", verb.to_string_lossy());
     }
@@ -114,21 +120,14 @@ fn read_back(mut file: File) -> Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// The lines that say what is wrong: those marked as errors, otherwise the last ones.
+/// What is wrong: the first line marked as an error with those after it, otherwise the last ones.
 fn complaint(messages: &str) -> String {
     let lines: Vec<&str> =
         messages.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    let marked: Vec<&str> = lines
-        .iter()
-        .copied()
-        .filter(|line| line.starts_with("error") || line.starts_with("E: "))
-        .take(COMPLAINT_LINES)
-        .collect();
-    let chosen = if marked.is_empty() {
-        lines[lines.len().saturating_sub(COMPLAINT_LINES)..].to_vec()
-    } else {
-        marked
-    };
+    let is_marked = |line: &&str| line.starts_with("error") || line.starts_with("E: ");
+    let first = lines.iter().position(is_marked);
+    let first = first.unwrap_or_else(|| lines.len().saturating_sub(COMPLAINT_LINES));
+    let chosen: Vec<&str> = lines[first..].iter().take(COMPLAINT_LINES).copied().collect();
     if chosen.is_empty() { "it gave no reason".to_owned() } else { chosen.join("; ") }
 }
 

@@ -40,8 +40,7 @@ pub fn build(rustc: &Rustc, library: &Path, scratch: &Path, sysroot: &Path) -> R
     remove(scratch)?;
     fs::create_dir_all(scratch).with_context(|| format!("cannot make {}", scratch.display()))?;
     let mut command = toolchain::cargo();
-    // Names of files in panic messages: as in the Rust project's builds, so that adapters come out
-    // alike everywhere and tell nothing about this machine.
+    // Panic messages name files: as in the Rust project's builds, without this machine's folders.
     let flags = [
         "-Cembed-bitcode=yes".to_owned(),
         "-Zforce-unstable-if-unmarked".to_owned(),

@@ -1,7 +1,7 @@
 //! Finds a compiler with a standard library for [`TARGET`], or makes one.
 //!
-//! The [`Way`]s are tried in order. First what costs nothing: the target installed beside the
-//! compiler, then what an earlier run prepared. Then rustup, then the library's source if it is
+//! First comes what costs nothing: the target installed beside the compiler, then what an earlier
+//! run prepared. Then rustup, then the library's source if it is
 //! there, then Debian's packages: the source that fits this compiler, at last a compiler of
 //! Debian's own with its source. Packages are fetched into the cache folder, without root.
 //!
@@ -203,24 +203,20 @@ struct Finder<'a> {
 impl Finder<'_> {
     fn find(&self, forced: Option<Way>, progress: &mut Progress) -> Result<Toolchain> {
         let ways = forced.map_or(Way::ALL.to_vec(), |way| vec![way]);
+        let mut tried = Vec::new();
+        if ways.contains(&Way::Installed) {
+            match self.installed(Way::Installed) {
+                Ok(toolchain) => return Ok(toolchain),
+                Err(reason) => tried.push((Way::Installed, reason)),
+            }
+        }
         if let Some(toolchain) = ways.iter().find_map(|way| self.remembered(*way)) {
             return Ok(toolchain);
         }
-        let mut tried = Vec::new();
-        for way in ways {
-            if way == Way::Installed {
-                match self.installed(way) {
-                    Ok(toolchain) => return Ok(toolchain),
-                    Err(reason) => {
-                        progress(&format!(
-                            "Adapters are compiled for {TARGET}, which this Rust isn't set up \
-                             for. Looking for a way:"
-                        ));
-                        tried.push((way, reason));
-                        continue;
-                    }
-                }
-            }
+        progress(&format!(
+            "Adapters are compiled for {TARGET}, which this Rust isn't set up for yet:"
+        ));
+        for way in ways.into_iter().filter(|way| *way != Way::Installed) {
             progress(&format!("  {way}: {}", way.intent()));
             match self.try_way(way, progress) {
                 Ok(toolchain) => {
@@ -237,10 +233,8 @@ impl Finder<'_> {
     }
 
     fn try_way(&self, way: Way, progress: &mut Progress) -> Result<Toolchain> {
-        if matches!(way, Way::Installed | Way::Rustup) {
-            if way == Way::Rustup {
-                self.rustup_target_add()?;
-            }
+        if way == Way::Rustup {
+            self.rustup_target_add()?;
             return self.installed(way);
         }
         // Another run may be at it. It gets as long as it needs: each of its steps is limited.
@@ -271,15 +265,15 @@ impl Finder<'_> {
 
     fn make(&self, way: Way, home: &Path, progress: &mut Progress) -> Result<Toolchain> {
         match way {
-            Way::Installed | Way::Rustup => bail!("nothing is made for this way"),
+            Way::Installed | Way::Rustup => bail!("nothing is to be made"),
             Way::RustSrc => {
                 let source = std_build::source_in(&self.rustc.sysroot)
                     .with_context(|| format!("no rust-src in {}", self.rustc.sysroot.display()))?;
                 let linker = self.linker()?;
                 self.with_own_library(way, home, &source, linker, progress)
             }
-            Way::Debian => self.from_debian_source(home, progress),
-            Way::DebianRustc => self.from_debian_rustc(home, progress),
+            Way::Debian => self.with_debian_source(home, progress),
+            Way::DebianRustc => self.with_debian_rustc(home, progress),
         }
     }
 
@@ -290,12 +284,7 @@ impl Finder<'_> {
     }
 
     fn installed(&self, way: Way) -> Result<Toolchain> {
-        let libraries = std_build::lib_dir(&self.rustc.sysroot);
-        let is_core =
-            |entry: &fs::DirEntry| entry.file_name().to_string_lossy().starts_with("libcore-");
-        let has_core = fs::read_dir(&libraries)
-            .is_ok_and(|entries| entries.flatten().any(|entry| is_core(&entry)));
-        if !has_core {
+        if !self.has_library() {
             bail!("the target isn't installed in {}", self.rustc.sysroot.display());
         }
         let toolchain = Toolchain::as_installed(way);
@@ -303,18 +292,27 @@ impl Finder<'_> {
         Ok(toolchain)
     }
 
+    fn has_library(&self) -> bool {
+        let is_core =
+            |entry: fs::DirEntry| entry.file_name().to_string_lossy().starts_with("libcore-");
+        fs::read_dir(std_build::lib_dir(&self.rustc.sysroot))
+            .is_ok_and(|entries| entries.flatten().any(is_core))
+    }
+
     fn rustup_target_add(&self) -> Result<()> {
         let Some(name) = self.rustc.rustup_toolchain() else {
             bail!("this Rust isn't rustup's ({})", self.rustc.sysroot.display());
         };
-        if std_build::lib_dir(&self.rustc.sysroot).exists() {
-            bail!("files of the target that rustup doesn't know of would be in its way");
+        if self.has_library() {
+            // With a second copy beside it the compiler would find every crate twice.
+            bail!("there is a library for the target already, and it doesn't work");
         }
         let mut command = Command::new("rustup");
         command
             .args(["target", "add", TARGET, "--toolchain", name])
             // By default it tries each download four times.
-            .env("RUSTUP_MAX_RETRIES", "0");
+            .env("RUSTUP_MAX_RETRIES", "0")
+            .env("RUST_BACKTRACE", "0");
         process::run(&mut command, RUSTUP_LIMIT, Messages::Kept)?;
         Ok(())
     }
@@ -339,7 +337,7 @@ impl Finder<'_> {
         Ok(Toolchain { way, rustc: None, sysroot: Some(sysroot), linker })
     }
 
-    fn from_debian_source(&self, home: &Path, progress: &mut Progress) -> Result<Toolchain> {
+    fn with_debian_source(&self, home: &Path, progress: &mut Progress) -> Result<Toolchain> {
         let version = self.rustc.stable_version()?;
         let debian = Debian::here()?;
         let packages = home.join("packages");
@@ -371,7 +369,7 @@ impl Finder<'_> {
         Ok(toolchain)
     }
 
-    fn from_debian_rustc(&self, home: &Path, progress: &mut Progress) -> Result<Toolchain> {
+    fn with_debian_rustc(&self, home: &Path, progress: &mut Progress) -> Result<Toolchain> {
         let debian = Debian::here()?;
         let packages = home.join("packages");
         let apt = Apt::prepare(&packages, &debian.sources_of_this_release(), progress)?;

@@ -160,9 +160,10 @@ impl AuditLog {
         let log = self.clone();
         match tokio::task::spawn_blocking(move || log.append(&event)).await {
             Ok(result) => result,
-            Err(e) => {
-                Err(StoreError::Unreadable { tree: Tree::Audit, detail: format!("not written: {e}") })
-            }
+            Err(e) => Err(StoreError::Unreadable {
+                tree: Tree::Audit,
+                detail: format!("not written: {e}"),
+            }),
         }
     }
 
@@ -202,8 +203,11 @@ impl AuditLog {
             Some(end) => KeyRange::between([], end.to_be_bytes()),
             None => KeyRange::all(),
         };
-        self.inner.store.scan(Tree::Audit, &range, Order::Ascending, &mut |key, value| {
-            match follow(last, key, value) {
+        self.inner.store.scan(
+            Tree::Audit,
+            &range,
+            Order::Ascending,
+            &mut |key, value| match follow(last, key, value) {
                 Ok(next) => {
                     last = next;
                     ControlFlow::Continue(())
@@ -212,8 +216,8 @@ impl AuditLog {
                     broken = Some(what);
                     ControlFlow::Break(())
                 }
-            }
-        })?;
+            },
+        )?;
         let seq = last.seq.saturating_add(1);
         if let Some(what) = broken {
             return Err(AuditError::Broken { seq, what });
@@ -222,7 +226,10 @@ impl AuditLog {
             return Err(AuditError::Broken { seq, what: "the end of the log is missing" });
         }
         if last != head {
-            return Err(AuditError::Broken { seq: head.seq, what: "it isn't what was written last" });
+            return Err(AuditError::Broken {
+                seq: head.seq,
+                what: "it isn't what was written last",
+            });
         }
         Ok(Verified { entries: last.seq, head })
     }

@@ -118,10 +118,7 @@ impl SledStore {
     }
 
     /// Runs a call to sled; a panic in it is damage found, not a reason to die.
-    fn guarded<T>(
-        &self,
-        call: impl FnOnce() -> Result<T, ::sled::Error>,
-    ) -> Result<T, StoreError> {
+    fn guarded<T>(&self, call: impl FnOnce() -> Result<T, ::sled::Error>) -> Result<T, StoreError> {
         if self.broken.load(Ordering::Relaxed) {
             return Err(damaged(&self.path, "an earlier call failed, restart to recover".into()));
         }
@@ -230,8 +227,7 @@ fn remove_unfinished_snapshots(path: &Path) -> Result<(), StoreError> {
         let name = entry.file_name();
         let name = name.to_string_lossy();
         if name.starts_with("snap.") && name.ends_with(".generating") {
-            fs::remove_file(entry.path())
-                .map_err(|e| StoreError::io("remove", entry.path(), e))?;
+            fs::remove_file(entry.path()).map_err(|e| StoreError::io("remove", entry.path(), e))?;
         }
     }
     Ok(())

@@ -318,7 +318,8 @@ mod tests {
             let slot = slot(&provider, &field, &format!("https://{host}.test/v1"));
             let record = seal(&kek(key), &slot, STAMP_1, &secret.as_str().into()).unwrap();
             let parsed = Sealed::parse(record.as_bytes()).unwrap();
-            prop_assert_eq!(open(&kek(key), &slot, &parsed).unwrap().expose_secret(), secret);
+            let opened = open(&kek(key), &slot, &parsed).unwrap();
+            prop_assert_eq!(opened.expose_secret(), secret);
             prop_assert_eq!(Slot::from_key(&slot.key()), Some(slot));
         }
 

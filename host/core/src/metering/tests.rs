@@ -1,0 +1,380 @@
+//! The meter against a real store, a slow one and a broken one.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use keyward_contract::OperationKind;
+
+use super::*;
+use crate::{
+    failure::{FailureKind, Fault},
+    ids::{ModelName, ProviderName, RequestId},
+    store::{Batch, DataDir, KeyRange, KeyValue, Order, SledStore, Store, StoreError, Tree, Visit},
+};
+
+fn sled() -> (tempfile::TempDir, Store) {
+    let temp = tempfile::tempdir().unwrap();
+    let store = SledStore::open(&DataDir::open(temp.path()).unwrap()).unwrap();
+    (temp, Arc::new(store))
+}
+
+fn row(n: u64) -> AttemptRecord {
+    AttemptRecord {
+        request: RequestId(u128::from(n)),
+        attempt: 1,
+        started: Timestamp::from_microsecond(1_800_000_000_000_000 + i64::try_from(n).unwrap())
+            .unwrap(),
+        caller: "local".into(),
+        provider: ProviderName::new("openai").unwrap(),
+        model: ModelName::new("gpt-5").unwrap(),
+        operation: OperationKind::Chat,
+        streamed: true,
+        tokens: TokenUsage {
+            input: Some(Tokens(100)),
+            output: Some(Tokens(10)),
+            ..TokenUsage::default()
+        },
+        estimated: false,
+        latency: Duration::from_millis(n),
+        first_token: Some(Duration::from_millis(1)),
+        overhead: Duration::from_micros(70),
+        outcome: Outcome::Ok,
+        vendor_request_id: Some("req_123".into()),
+    }
+}
+
+fn failed(n: u64, kind: FailureKind) -> AttemptRecord {
+    AttemptRecord { outcome: Outcome::Failed { kind, fault: Fault::Vendor }, ..row(n) }
+}
+
+fn at(n: i64) -> Option<Timestamp> {
+    Timestamp::from_microsecond(1_800_000_000_000_000 + n).ok()
+}
+
+fn everything() -> RowQuery {
+    RowQuery {
+        span: Span::default(),
+        filter: Filter::default(),
+        limit: usize::MAX,
+        newest_first: false,
+    }
+}
+
+fn by(by: GroupBy) -> SummaryQuery {
+    SummaryQuery { span: Span::default(), filter: Filter::default(), by }
+}
+
+#[test]
+fn rows_read_back_as_they_were_also_after_a_restart() {
+    let (temp, store) = sled();
+    let meter = Meter::start(store.clone()).unwrap();
+    let kept: Vec<_> = vec![
+        row(1),
+        failed(2, FailureKind::RateLimited),
+        AttemptRecord {
+            outcome: Outcome::Cancelled,
+            first_token: None,
+            vendor_request_id: None,
+            tokens: TokenUsage::default(),
+            ..row(3)
+        },
+    ];
+    kept.iter().cloned().for_each(|row| meter.record(row));
+    meter.flush().unwrap();
+    assert_eq!(rows(&*store, &everything()).unwrap(), kept);
+    drop((meter, store));
+    let store = SledStore::open(&DataDir::open(temp.path()).unwrap()).unwrap();
+    assert_eq!(rows(&store, &everything()).unwrap(), kept);
+}
+
+#[test]
+fn what_is_queued_is_written_when_the_meter_goes() {
+    let (_temp, store) = sled();
+    let meter = Meter::start(store.clone()).unwrap();
+    let clone = meter.clone();
+    (0..1000).for_each(|n| meter.record(row(n)));
+    drop((meter, clone));
+    assert_eq!(rows(&*store, &everything()).unwrap().len(), 1000);
+}
+
+#[test]
+fn rows_reach_the_disk_by_themselves_within_the_interval() {
+    let (_temp, store) = sled();
+    let meter = Meter::start(store.clone()).unwrap();
+    meter.record(row(1));
+    let begun = Instant::now();
+    while rows(&*store, &everything()).unwrap().is_empty() {
+        assert!(begun.elapsed() < 20 * COMMIT_INTERVAL);
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn rows_are_found_by_time_filter_limit_and_order() {
+    let (_temp, store) = sled();
+    let meter = Meter::start(store.clone()).unwrap();
+    (0..10).for_each(|n| meter.record(row(n)));
+    meter.record(AttemptRecord { provider: ProviderName::new("ollama").unwrap(), ..row(10) });
+    meter.record(AttemptRecord { caller: "alice".into(), ..row(11) });
+    meter.flush().unwrap();
+    let found = |query: RowQuery| {
+        let rows = rows(&*store, &query).unwrap();
+        rows.iter().map(|row| row.request.0).collect::<Vec<_>>()
+    };
+    let span = Span { since: at(3), until: at(6) };
+    assert_eq!(found(RowQuery { span, ..everything() }), [3, 4, 5]);
+    assert_eq!(found(RowQuery { limit: 2, newest_first: true, ..everything() }), [11, 10]);
+    assert!(found(RowQuery { limit: 0, ..everything() }).is_empty());
+    let ollama = Filter { provider: ProviderName::new("ollama").ok(), ..Filter::default() };
+    assert_eq!(found(RowQuery { filter: ollama, ..everything() }), [10]);
+    let alice = Filter { caller: Some("alice".into()), ..Filter::default() };
+    assert_eq!(found(RowQuery { filter: alice, ..everything() }), [11]);
+    let span = Span { since: at(6), until: at(3) };
+    assert!(found(RowQuery { span, ..everything() }).is_empty());
+}
+
+#[test]
+fn a_summary_adds_up_attempts_failures_tokens_and_times() {
+    let (_temp, store) = sled();
+    let meter = Meter::start(store.clone()).unwrap();
+    (1..=100).for_each(|n| meter.record(row(n)));
+    meter.record(failed(200, FailureKind::RateLimited));
+    meter.record(failed(201, FailureKind::RateLimited));
+    meter.record(failed(202, FailureKind::Timeout));
+    meter.record(AttemptRecord { outcome: Outcome::Cancelled, estimated: true, ..row(203) });
+    // The same attempt recorded twice is one row.
+    meter.record(row(50));
+    meter.flush().unwrap();
+    let summary = summarize(&*store, &by(GroupBy::Provider)).unwrap();
+    assert_eq!(summary.groups.iter().map(|g| g.name.as_str()).collect::<Vec<_>>(), ["openai"]);
+    let total = &summary.total;
+    assert_eq!((total.attempts, total.succeeded, total.cancelled), (104, 100, 1));
+    assert_eq!(total.failed["rate-limited"], 2);
+    assert_eq!(total.failed["timeout"], 1);
+    assert_eq!((total.input, total.output), (Tokens(10_400), Tokens(1040)));
+    assert_eq!(total.estimated, 1);
+    assert!(total.latency.p50.abs_diff(Duration::from_millis(50)) < Duration::from_millis(2));
+    assert!(total.latency.p95.abs_diff(Duration::from_millis(95)) < Duration::from_millis(3));
+    assert_eq!(total.overhead.mean, Duration::from_micros(70));
+    assert_eq!((summary.lost, summary.unreadable), (0, 0));
+}
+
+#[test]
+fn a_summary_groups_by_what_is_asked_and_saturates() {
+    let (_temp, store) = sled();
+    let meter = Meter::start(store.clone()).unwrap();
+    let huge = TokenUsage { input: Some(Tokens(u64::MAX)), ..TokenUsage::default() };
+    meter.record(AttemptRecord { tokens: huge, caller: "alice".into(), ..row(1) });
+    meter.record(AttemptRecord { tokens: huge, caller: "alice".into(), ..row(2) });
+    meter.record(AttemptRecord { caller: "bob".into(), ..row(3) });
+    meter.flush().unwrap();
+    let summary = summarize(&*store, &by(GroupBy::Caller)).unwrap();
+    let names: Vec<_> =
+        summary.groups.iter().map(|g| (g.name.as_str(), g.totals.attempts)).collect();
+    assert_eq!(names, [("alice", 2), ("bob", 1)]);
+    assert_eq!(summary.groups[0].totals.input, Tokens(u64::MAX));
+    let models = summarize(&*store, &by(GroupBy::Model)).unwrap();
+    assert_eq!(models.groups[0].name, "gpt-5");
+}
+
+#[test]
+fn a_row_that_cannot_be_read_is_counted_not_fatal() {
+    let (_temp, store) = sled();
+    let meter = Meter::start(store.clone()).unwrap();
+    meter.record(row(1));
+    meter.flush().unwrap();
+    store.put(Tree::Usage, &row(2).key(), b"{\"half\":").unwrap();
+    assert_eq!(rows(&*store, &everything()).unwrap().len(), 1);
+    let summary = summarize(&*store, &by(GroupBy::Provider)).unwrap();
+    assert_eq!((summary.total.attempts, summary.unreadable), (1, 1));
+}
+
+#[test]
+fn a_row_of_a_later_version_with_more_fields_still_reads() {
+    let mut json = serde_json::to_value(row(1)).unwrap();
+    json["cost"] = "0.01".into();
+    assert_eq!(serde_json::from_value::<AttemptRecord>(json).unwrap(), row(1));
+}
+
+// ------------------------------------------------------------------ a disk that doesn't follow
+
+/// A store that hangs or fails while told to.
+struct Troubled {
+    inner: Store,
+    hang: AtomicBool,
+    fail: AtomicBool,
+}
+
+impl KeyValue for Troubled {
+    fn get(&self, tree: Tree, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.inner.get(tree, key)
+    }
+
+    fn write(&self, batch: Batch) -> Result<(), StoreError> {
+        while self.hang.load(Ordering::Relaxed) {
+            thread::sleep(Duration::from_millis(1));
+        }
+        if self.fail.load(Ordering::Relaxed) {
+            let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+            return Err(StoreError::io("write", "store", full));
+        }
+        self.inner.write(batch)
+    }
+
+    fn scan(
+        &self,
+        tree: Tree,
+        range: &KeyRange,
+        order: Order,
+        visit: &mut Visit<'_>,
+    ) -> Result<(), StoreError> {
+        self.inner.scan(tree, range, order, visit)
+    }
+
+    fn sync(&self) -> Result<(), StoreError> {
+        self.inner.sync()
+    }
+}
+
+fn troubled(hang: bool, fail: bool) -> (tempfile::TempDir, Arc<Troubled>) {
+    let (temp, inner) = sled();
+    (temp, Arc::new(Troubled { inner, hang: hang.into(), fail: fail.into() }))
+}
+
+#[test]
+fn a_disk_that_hangs_delays_no_request_bounds_the_queue_and_the_loss_is_told() {
+    let (_temp, store) = troubled(true, false);
+    let meter = Meter::start(store.clone()).unwrap();
+    let sent = 3 * QUEUE_LIMIT as u64;
+    let begun = Instant::now();
+    (0..sent).for_each(|n| meter.record(row(n)));
+    assert!(begun.elapsed() < Duration::from_secs(2), "recording waited for the disk");
+    let lost = meter.lost();
+    assert!((QUEUE_LIMIT as u64..=2 * QUEUE_LIMIT as u64).contains(&lost), "{lost}");
+
+    store.hang.store(false, Ordering::Relaxed);
+    meter.flush().unwrap();
+    drop(meter);
+    let summary = summarize(&*store, &by(GroupBy::Provider)).unwrap();
+    assert_eq!(summary.lost, lost);
+    assert_eq!(summary.total.attempts + lost, sent, "every attempt is a row or a counted loss");
+}
+
+#[test]
+fn rows_a_full_disk_refuses_are_kept_and_written_later() {
+    let (_temp, store) = troubled(false, true);
+    let meter = Meter::start(store.clone()).unwrap();
+    meter.record(row(1));
+    let error = meter.flush().unwrap_err();
+    assert!(matches!(error, FlushError::Store(_)), "{error}");
+    meter.record(row(2));
+    store.fail.store(false, Ordering::Relaxed);
+    meter.flush().unwrap();
+    assert_eq!(rows(&*store, &everything()).unwrap().len(), 2);
+    assert_eq!(meter.lost(), 0);
+}
+
+#[test]
+fn a_broken_disk_does_not_keep_the_host_from_ending() {
+    let (_temp, store) = troubled(false, true);
+    let meter = Meter::start(store).unwrap();
+    meter.record(row(1));
+    let begun = Instant::now();
+    drop(meter);
+    assert!(begun.elapsed() < Duration::from_secs(5));
+}
+
+// ------------------------------------------------------------------ reservations
+
+fn estimate() -> Estimate {
+    Estimate {
+        request: RequestId(7),
+        attempt: 2,
+        caller: "alice".into(),
+        provider: ProviderName::new("openai").unwrap(),
+        model: ModelName::new("gpt-5").unwrap(),
+        operation: OperationKind::Chat,
+        streamed: true,
+        tokens: TokenUsage { input: Some(Tokens(90)), ..TokenUsage::default() },
+    }
+}
+
+fn only_row(store: &Store, meter: &Meter) -> AttemptRecord {
+    meter.flush().unwrap();
+    let mut rows = rows(&**store, &everything()).unwrap();
+    assert_eq!(rows.len(), 1);
+    rows.remove(0)
+}
+
+#[test]
+fn a_settled_attempt_leaves_one_row_with_the_vendors_numbers() {
+    let (_temp, store) = sled();
+    let meter = Meter::start(store.clone()).unwrap();
+    let mut attempt = meter.reserve(&estimate()).unwrap();
+    attempt.first_token();
+    attempt.overhead(Duration::from_micros(80));
+    attempt.vendor_request_id(&"x".repeat(1000));
+    attempt.usage(TokenUsage { input: Some(Tokens(100)), ..TokenUsage::default() });
+    attempt.usage(TokenUsage { output: Some(Tokens(5)), ..TokenUsage::default() });
+    attempt.usage(TokenUsage { output: Some(Tokens(9)), ..TokenUsage::default() });
+    attempt.settle(Outcome::Ok);
+    let row = only_row(&store, &meter);
+    assert_eq!((row.request, row.attempt, row.outcome), (RequestId(7), 2, Outcome::Ok));
+    assert_eq!((row.tokens.input, row.tokens.output), (Some(Tokens(100)), Some(Tokens(9))));
+    assert!(!row.estimated && row.first_token.is_some_and(|first| first <= row.latency));
+    assert_eq!(row.vendor_request_id.map(|id| id.len()), Some(128));
+}
+
+#[test]
+fn an_attempt_dropped_under_way_is_settled_as_cancelled_with_what_is_known() {
+    let (_temp, store) = sled();
+    let meter = Meter::start(store.clone()).unwrap();
+    drop(meter.reserve(&estimate()).unwrap());
+    let row = only_row(&store, &meter);
+    assert_eq!(row.outcome, Outcome::Cancelled);
+    assert_eq!(row.tokens.input, Some(Tokens(90)));
+    assert!(row.estimated);
+}
+
+/// Run by hand: `cargo test -p keyward --release metering_costs -- --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement"]
+fn metering_costs() {
+    let (temp, store) = sled();
+    let meter = Meter::start(store.clone()).unwrap();
+    let total = 100_000;
+    let mut spent = Duration::ZERO;
+    let mut worst = Duration::ZERO;
+    for n in 0..total {
+        let row = row(n);
+        let begun = Instant::now();
+        meter.record(row);
+        let took = begun.elapsed();
+        spent += took;
+        worst = worst.max(took);
+        if n % 2000 == 1999 {
+            meter.flush().unwrap();
+        }
+    }
+    println!("record: {:?} on average, {worst:?} at worst", spent / u32::try_from(total).unwrap());
+    for _ in 0..5 {
+        thread::sleep(COMMIT_INTERVAL * 2);
+        let row = row(total);
+        let begun = Instant::now();
+        meter.record(row);
+        println!("record after a pause: {:?}", begun.elapsed());
+    }
+    let begun = Instant::now();
+    let summary = summarize(&*store, &by(GroupBy::Provider)).unwrap();
+    println!("summarize {} rows: {:?}", summary.total.attempts, begun.elapsed());
+    println!("one row as JSON: {} bytes", serde_json::to_vec(&row(1)).unwrap().len());
+    let size = std::fs::metadata(temp.path().join("store/db")).unwrap().len();
+    println!("file: {} bytes a row", size / total);
+}

@@ -37,11 +37,11 @@ pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Open connections. Each stream has one here and one at its vendor, and some 100 KB of memory.
 pub const MAX_CONNECTIONS: usize = 4096;
 
-/// Header fields of a request. SDKs send some 25.
-const MAX_HEADERS: usize = 100;
+/// Bytes of a head; browsers stay below 16 KiB. Its fields are at most 100, hyper's own limit.
+const MAX_HEAD: usize = 32 * 1024;
 
-/// Bytes of a head, and read ahead of a body. Browsers stay below 16 KiB.
-const MAX_HEAD: usize = 64 * 1024;
+/// Bytes read ahead on one connection.
+const READ_AHEAD: usize = 64 * 1024;
 
 /// How long accepting pauses after an error that would come again at once, such as too many open
 /// files.
@@ -122,8 +122,8 @@ pub(crate) async fn serve<L: Listener>(
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
-        .max_headers(MAX_HEADERS)
-        .max_buf_size(MAX_HEAD);
+        .max_header_size(MAX_HEAD)
+        .max_buf_size(READ_AHEAD);
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();

@@ -578,4 +578,4 @@ impl<'a> Audio<'a> {
 
 #[cfg(test)]
 #[path = "answer_tests.rs"]
-mod tests;
+pub(in crate::openai) mod tests;

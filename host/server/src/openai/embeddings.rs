@@ -452,7 +452,7 @@ mod tests {
             vec![embedding(1, one())],
             vec![embedding(u32::MAX, one())],
             vec![embedding(0, Vector::Floats(vec![f32::NAN]))],
-            vec![embedding(0, Vector::Base64("AAAAAA==".into()))],
+            vec![embedding(0, Vector::Base64("AAAAAAA=".into()))],
             vec![embedding(0, Vector::Base64("!".into()))],
             vec![embedding(0, Vector::Base64(STANDARD.encode(f32::INFINITY.to_le_bytes())))],
         ] {

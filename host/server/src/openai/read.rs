@@ -225,7 +225,7 @@ impl<'de, T: Read<'de>> Read<'de> for Option<T> {
                 f.write_str("a value or null")
             }
 
-            fn visit_unit<E>(self) -> Result<Self::Value, E> {
+            fn visit_none<E>(self) -> Result<Self::Value, E> {
                 Ok(None)
             }
 

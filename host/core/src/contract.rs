@@ -12,11 +12,11 @@ mod bindings {
 }
 
 pub use bindings::exports::keyward::adapter::adapter::{
-    Annotation, Body, Chat, Context, Embed, EmbedEncoding, EmbedInput, Embedding, Event, Failure,
-    FailureKind, Fault, Field, Finish, FinishReason, Format, Frame, Framing, Header, Input, Media,
-    MediaKind, MediaOutput, MediaSource, Message, Method, Model, Operation, Other, OtherPart,
-    Output, Part, PartBody, RateLimit, RawBody, Reasoning, ResponseHead, Role, Sampling, Schema,
-    Started, Text, TextDelta, Thinking, Tool, ToolAnswer, ToolArguments, ToolCall, ToolCallStart,
-    ToolChoice, Unit, Usage, Value, Vector, VendorRequest, Warning,
+    Annotation, Attribute, Body, Chat, Context, Embed, EmbedEncoding, EmbedInput, Embedding, Event,
+    Failure, FailureKind, Fault, Field, Finish, FinishReason, Format, Frame, Framing, Header,
+    Input, Media, MediaKind, MediaOutput, MediaSource, Message, Method, Model, Operation, Other,
+    OtherPart, Output, Part, PartBody, RateLimit, RawBody, Reasoning, ResponseHead, Role, Sampling,
+    Schema, Started, Text, TextDelta, Thinking, Tool, ToolAnswer, ToolArguments, ToolCall,
+    ToolCallStart, ToolChoice, Unit, Usage, Value, Vector, VendorRequest, Warning,
 };
 pub use bindings::{Provider, ProviderPre};

@@ -1,0 +1,204 @@
+//! Takes in request bodies: not too large, not too slowly, not too many at once.
+//!
+//! A body is counted against [`IN_FLIGHT`] as it arrives, not as it is announced, so a thousand
+//! callers that announce much and send nothing cost nothing. Above the limit of one body, the rest is
+//! read and thrown away for a moment: a client that is still sending wouldn't see the answer
+//! otherwise.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt as _;
+use keyward::{Failure, FailureKind, Fault};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Bytes of one body. Vendors take images and documents of up to 50 MB in a request.
+pub const MAX_BODY: usize = 64 * 1024 * 1024;
+
+/// Bytes of all bodies that have arrived and aren't parsed yet.
+pub const IN_FLIGHT: usize = 512 * 1024 * 1024;
+
+/// Between two pieces of a body. Whoever is slower has gone, or is holding on to a connection.
+const PIECE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long and how much of a body that is too large is thrown away before the connection closes.
+const DISCARD_TIME: Duration = Duration::from_secs(5);
+const DISCARD_BYTES: usize = MAX_BODY;
+
+/// The unit of [`IN_FLIGHT`]'s semaphore; a piece is rounded up to it.
+const UNIT: usize = 1024;
+
+/// Receives bodies under one common bound. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Intake {
+    limit: usize,
+    in_flight: Arc<Semaphore>,
+}
+
+/// A body in memory, counted until it is dropped.
+#[derive(Debug)]
+pub struct Received {
+    pub bytes: Bytes,
+    _counted: Vec<OwnedSemaphorePermit>,
+}
+
+impl Intake {
+    /// For bodies of at most `limit` bytes.
+    pub fn new(limit: usize) -> Self {
+        Self { limit, in_flight: Arc::new(Semaphore::new(IN_FLIGHT / UNIT)) }
+    }
+
+    /// Receives one body.
+    ///
+    /// # Errors
+    /// If it is too large or too slow, breaks off, or the host holds too many already.
+    pub async fn receive<B>(&self, mut body: B) -> Result<Received, Failure>
+    where
+        B: http_body::Body<Data = Bytes> + Unpin,
+        B::Error: std::fmt::Display,
+    {
+        if body.size_hint().lower() > self.limit as u64 {
+            discard(body).await;
+            return Err(self.too_large());
+        }
+        let mut first = Bytes::new();
+        let mut rest = BytesMut::new();
+        let mut counted: Vec<OwnedSemaphorePermit> = Vec::new();
+        while let Some(piece) = next(&mut body).await? {
+            if first.len() + rest.len() + piece.len() > self.limit {
+                drop((first, rest, counted));
+                discard(body).await;
+                return Err(self.too_large());
+            }
+            let units = u32::try_from(piece.len().div_ceil(UNIT)).unwrap_or(u32::MAX);
+            let permit = self.in_flight.clone().try_acquire_many_owned(units);
+            let permit = permit.map_err(|_| {
+                let why = "The host is receiving too much at the moment. Try again soon.";
+                Failure::new(FailureKind::HostBusy, Fault::Host, why)
+            })?;
+            match counted.first_mut() {
+                Some(all) => all.merge(permit),
+                None => counted.push(permit),
+            }
+            // Most bodies come in one piece, which needs no copy.
+            if first.is_empty() && rest.is_empty() {
+                first = piece;
+                continue;
+            }
+            if rest.is_empty() {
+                rest.reserve(first.len() + piece.len());
+                rest.extend_from_slice(&std::mem::take(&mut first));
+            }
+            rest.extend_from_slice(&piece);
+        }
+        let bytes = if rest.is_empty() { first } else { rest.freeze() };
+        Ok(Received { bytes, _counted: counted })
+    }
+
+    fn too_large(&self) -> Failure {
+        let why = format!("The request is larger than {} bytes.", self.limit);
+        let mut failure = Failure::new(FailureKind::InvalidRequest, Fault::Caller, why);
+        failure.status = Some(413);
+        failure.code = Some("request_too_large".into());
+        failure
+    }
+}
+
+/// The next piece that has bytes.
+async fn next<B>(body: &mut B) -> Result<Option<Bytes>, Failure>
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+    B::Error: std::fmt::Display,
+{
+    let broken = |why: String| Failure::new(FailureKind::InvalidRequest, Fault::Caller, why);
+    loop {
+        let frame = tokio::time::timeout(PIECE_TIMEOUT, body.frame()).await.map_err(|_| {
+            let seconds = PIECE_TIMEOUT.as_secs();
+            broken(format!("The request's body stopped arriving for {seconds} seconds."))
+        })?;
+        match frame {
+            None => return Ok(None),
+            Some(Err(error)) => {
+                return Err(broken(format!("The request's body broke off: {error}.")));
+            }
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(data) if !data.is_empty() => return Ok(Some(data)),
+                // Empty pieces and trailers.
+                _ => {}
+            },
+        }
+    }
+}
+
+async fn discard<B>(mut body: B)
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+    B::Error: std::fmt::Display,
+{
+    let mut left = DISCARD_BYTES;
+    let all = async {
+        while let Ok(Some(piece)) = next(&mut body).await {
+            match left.checked_sub(piece.len()) {
+                Some(less) => left = less,
+                None => return,
+            }
+        }
+    };
+    // Either way the answer is the same.
+    let _ = tokio::time::timeout(DISCARD_TIME, all).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::stream;
+    use http_body::Frame;
+    use http_body_util::{Full, StreamBody};
+
+    use super::*;
+
+    type Piece = Result<Frame<Bytes>, std::io::Error>;
+
+    fn pieces(
+        all: &'static [&'static str],
+    ) -> impl http_body::Body<Data = Bytes, Error = std::io::Error> + Unpin {
+        let frames = all
+            .iter()
+            .map(|piece| -> Piece { Ok(Frame::data(Bytes::from_static(piece.as_bytes()))) });
+        StreamBody::new(stream::iter(frames))
+    }
+
+    #[tokio::test]
+    async fn pieces_are_put_together() {
+        let intake = Intake::new(10);
+        let received = intake.receive(pieces(&["", "ab", "", "cdefg", "hij"])).await.unwrap();
+        assert_eq!(received.bytes, "abcdefghij");
+        assert_eq!(intake.receive(pieces(&[])).await.unwrap().bytes, "");
+    }
+
+    #[tokio::test]
+    async fn a_body_over_the_limit_is_refused_announced_or_not() {
+        let intake = Intake::new(4);
+        let announced = intake.receive(Full::new(Bytes::from_static(b"12345"))).await.unwrap_err();
+        assert_eq!(announced.status, Some(413));
+        let unannounced = intake.receive(pieces(&["123", "45"])).await.unwrap_err();
+        assert_eq!(unannounced.status, Some(413));
+    }
+
+    #[tokio::test]
+    async fn bodies_together_are_bounded_and_counted_until_dropped() {
+        let intake = Intake { limit: 10_000, in_flight: Arc::new(Semaphore::new(3)) };
+        let held = intake.receive(Full::new(Bytes::from(vec![b' '; 2_000]))).await.unwrap();
+        let more = || intake.receive(Full::new(Bytes::from(vec![b' '; 2_000])));
+        assert_eq!(more().await.unwrap_err().kind, FailureKind::HostBusy);
+        drop(held);
+        assert!(more().await.is_ok());
+        assert_eq!(intake.in_flight.available_permits(), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_stops_arriving_is_given_up() {
+        let body = StreamBody::new(Box::pin(stream::pending::<Piece>()));
+        let failure = Intake::new(10).receive(body).await.unwrap_err();
+        assert!(failure.message.contains("stopped arriving"), "{failure}");
+    }
+}

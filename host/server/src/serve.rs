@@ -1,0 +1,176 @@
+//! Accepts connections and keeps them within bounds.
+//!
+//! One task a connection, HTTP/1.1 with keep-alive. A client that doesn't send a whole head within
+//! [`HEAD_TIMEOUT`] is dropped, which also ends idle connections; beyond [`MAX_CONNECTIONS`] new ones
+//! wait in the kernel's queue. On shutdown nothing new is accepted, idle connections close at once,
+//! running answers may finish for [`Options::grace`], and what is left then is cut.
+//!
+//! TLS is left to what stands in front.
+
+use std::{future::Future, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+
+use axum::{Router, body::Body, extract::Request};
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::graceful::GracefulShutdown,
+};
+use keyward::gateway::Gateway;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    task::JoinSet,
+    time::timeout,
+};
+use tower::ServiceExt as _;
+
+use crate::{
+    access::{AccessSource, Peer},
+    openai,
+};
+
+/// From the first byte awaited to the last of the head. Longer than SDKs keep idle connections
+/// (5 s in Python), so that they are the ones to close them.
+pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Open connections. Each stream has one here and one at its vendor, and some 100 KB of memory.
+pub const MAX_CONNECTIONS: usize = 4096;
+
+/// Header fields of a request. SDKs send some 25.
+const MAX_HEADERS: usize = 100;
+
+/// Bytes of a head, and read ahead of a body. Browsers stay below 16 KiB.
+const MAX_HEAD: usize = 64 * 1024;
+
+/// How long accepting pauses after an error that would come again at once, such as too many open
+/// files.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How a server runs.
+#[derive(Clone)]
+pub struct Options {
+    pub access: AccessSource,
+    /// Bytes of a request's body.
+    pub max_body: usize,
+    /// How long running answers may take after a shutdown.
+    pub grace: Duration,
+}
+
+impl Options {
+    /// The defaults: bodies of 64 MiB, 30 s to finish.
+    pub fn new(access: AccessSource) -> Self {
+        Self { access, max_body: openai::body::MAX_BODY, grace: Duration::from_secs(30) }
+    }
+}
+
+/// A bound address.
+#[derive(Debug)]
+pub struct Server {
+    listener: TcpListener,
+}
+
+impl Server {
+    /// # Errors
+    /// If the address can't be listened on.
+    pub async fn bind(addr: SocketAddr) -> io::Result<Self> {
+        Ok(Self { listener: TcpListener::bind(addr).await? })
+    }
+
+    /// The address bound, with the port chosen if it was asked for port 0.
+    ///
+    /// # Errors
+    /// If the operating system doesn't say.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until `shutdown` is done and running answers are, or the time for them is up.
+    pub async fn run(self, gateway: Gateway, options: Options, shutdown: impl Future<Output = ()>) {
+        let router = openai::router(gateway, options.access, options.max_body);
+        serve(self.listener, router, options.grace, shutdown).await;
+    }
+}
+
+/// Something that accepts connections.
+pub(crate) trait Listener {
+    type Io: AsyncRead + AsyncWrite + Send + Unpin + 'static;
+
+    /// The next connection and, over a network, where it comes from.
+    fn accept(&self) -> impl Future<Output = io::Result<(Self::Io, Option<Peer>)>> + Send;
+}
+
+impl Listener for TcpListener {
+    type Io = TcpStream;
+
+    async fn accept(&self) -> io::Result<(TcpStream, Option<Peer>)> {
+        let (stream, peer) = TcpListener::accept(self).await?;
+        // Without it, the last piece of a chunk may wait 40 ms for an acknowledgement. It fails
+        // where the peer has gone, which its task will see.
+        let _ = stream.set_nodelay(true);
+        Ok((stream, Some(Peer(peer))))
+    }
+}
+
+/// Serves a router on a listener.
+pub(crate) async fn serve<L: Listener>(
+    listener: L,
+    router: Router,
+    grace: Duration,
+    shutdown: impl Future<Output = ()>,
+) {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_headers(MAX_HEADERS)
+        .max_buf_size(MAX_HEAD);
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let graceful = GracefulShutdown::new();
+    let mut connections = JoinSet::new();
+    let mut shutdown = pin!(shutdown);
+    loop {
+        let next = async {
+            let place = places.clone().acquire_owned().await;
+            (place, listener.accept().await)
+        };
+        let (place, accepted) = tokio::select! {
+            () = &mut shutdown => break,
+            next = next => next,
+            // Tasks that have ended are let go of here.
+            Some(_) = connections.join_next() => continue,
+        };
+        let (io, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
+            Err(error) => {
+                tracing::warn!(%error, "a connection couldn't be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let router = router.clone();
+        let service = hyper::service::service_fn(move |request: Request<hyper::body::Incoming>| {
+            let mut request = request.map(Body::new);
+            if let Some(peer) = peer {
+                request.extensions_mut().insert(peer);
+            }
+            router.clone().oneshot(request)
+        });
+        let connection = graceful.watch(http.serve_connection(TokioIo::new(io), service));
+        connections.spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection ended early");
+            }
+            drop(place);
+        });
+    }
+    drop(listener);
+    if timeout(grace, graceful.shutdown()).await.is_err() {
+        tracing::warn!(connections = connections.len(), "answers that took too long are cut off");
+    }
+    connections.shutdown().await;
+}
+
+#[cfg(test)]
+#[path = "serve_tests.rs"]
+mod tests;

@@ -1,0 +1,388 @@
+//! The vendor's answer as events: a message in one piece or as a stream.
+//!
+//! A stream is `message_start`, then each content block as `content_block_start`, deltas and
+//! `content_block_stop`, then `message_delta` with the reason and the usage, then `message_stop`;
+//! a `ping` may come anywhere, an `error` ends it. Blocks are numbered through, calls on their own
+//! in the contract, so the only thing kept is which block is which call. What the contract has no
+//! event for (server tools and what later versions bring) goes out as an attribute.
+
+use std::borrow::Cow;
+
+use keyward_sdk::{
+    Event, Failure, FinishReason, Output, Unit, Usage,
+    contract::{Finish, TextDelta},
+    json::parse,
+};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::error;
+
+/// There is one answer to a prompt.
+const CHOICE: u32 = 0;
+
+/// What has to be remembered between the pieces of a stream.
+#[derive(Default)]
+pub struct Answer {
+    tokens: Tokens,
+    calls: Vec<Call>,
+    /// A reason for the end was given.
+    finished: bool,
+    /// The end was.
+    over: bool,
+}
+
+struct Call {
+    /// The number of its content block.
+    block: u64,
+    has_arguments: bool,
+}
+
+/// The vendor counts cumulatively and leaves out what didn't change.
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(default)]
+struct Tokens {
+    /// Without the cached ones.
+    input_tokens: Option<u64>,
+    cache_creation_input_tokens: Option<u64>,
+    cache_read_input_tokens: Option<u64>,
+    output_tokens: Option<u64>,
+    output_tokens_details: Option<OutputDetails>,
+    server_tool_use: Option<ServerTools>,
+}
+
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(default)]
+struct OutputDetails {
+    thinking_tokens: Option<u64>,
+}
+
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(default)]
+struct ServerTools {
+    web_search_requests: Option<u64>,
+    web_fetch_requests: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct Kind<'a> {
+    #[serde(borrow, default, rename = "type")]
+    kind: Cow<'a, str>,
+}
+
+#[derive(Deserialize)]
+struct MessageStart<'a> {
+    #[serde(borrow)]
+    message: Head<'a>,
+}
+
+#[derive(Deserialize)]
+struct Head<'a> {
+    id: Option<String>,
+    model: Option<String>,
+    #[serde(borrow, default)]
+    content: Vec<&'a RawValue>,
+    #[serde(default)]
+    usage: Option<Tokens>,
+    // Not flattened: that would buffer the content, which raw values don't survive.
+    #[serde(default)]
+    stop_reason: Option<String>,
+    #[serde(default)]
+    stop_sequence: Option<String>,
+    #[serde(default)]
+    stop_details: Option<StopDetails>,
+}
+
+#[derive(Default, Deserialize)]
+struct Stop {
+    #[serde(default)]
+    stop_reason: Option<String>,
+    #[serde(default)]
+    stop_sequence: Option<String>,
+    #[serde(default)]
+    stop_details: Option<StopDetails>,
+}
+
+#[derive(Deserialize)]
+struct StopDetails {
+    #[serde(default)]
+    explanation: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct BlockStart<'a> {
+    index: u64,
+    #[serde(borrow)]
+    content_block: &'a RawValue,
+}
+
+#[derive(Deserialize)]
+struct Block<'a> {
+    #[serde(borrow, rename = "type")]
+    kind: Cow<'a, str>,
+    #[serde(default)]
+    text: String,
+    #[serde(default)]
+    thinking: String,
+    #[serde(default)]
+    signature: String,
+    #[serde(default)]
+    data: String,
+    #[serde(default)]
+    id: String,
+    #[serde(default)]
+    name: String,
+    #[serde(borrow, default)]
+    input: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    citations: Option<Vec<&'a RawValue>>,
+}
+
+#[derive(Deserialize)]
+struct BlockDelta<'a> {
+    index: u64,
+    #[serde(borrow)]
+    delta: Delta<'a>,
+}
+
+#[derive(Deserialize)]
+struct Delta<'a> {
+    #[serde(borrow, rename = "type")]
+    kind: Cow<'a, str>,
+    #[serde(default)]
+    text: String,
+    #[serde(default)]
+    thinking: String,
+    #[serde(default)]
+    signature: String,
+    #[serde(default)]
+    partial_json: String,
+    #[serde(borrow, default)]
+    citation: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct BlockStop {
+    index: u64,
+}
+
+#[derive(Deserialize)]
+struct MessageDelta {
+    #[serde(default)]
+    delta: Stop,
+    #[serde(default)]
+    usage: Option<Tokens>,
+}
+
+impl Answer {
+    /// One event of a stream.
+    ///
+    /// # Errors
+    ///
+    /// The vendor's own error inside the stream, or an event that can't be read.
+    pub fn event(&mut self, name: &str, data: &str, out: &mut Output) -> Result<(), Failure> {
+        let kind = match name {
+            // Proxies lose the event's name; the data has it again.
+            "" => parse::<Kind<'_>>(data)?.kind,
+            name => Cow::Borrowed(name),
+        };
+        match kind.as_ref() {
+            "content_block_delta" => self.delta(data, out)?,
+            "content_block_start" => {
+                let start: BlockStart<'_> = parse(data)?;
+                self.block(start.index, start.content_block, false, out)?;
+            }
+            "content_block_stop" => {
+                let stop: BlockStop = parse(data)?;
+                self.close(stop.index, out);
+            }
+            "message_start" => {
+                let start: MessageStart<'_> = parse(data)?;
+                self.head(start.message, out)?;
+            }
+            "message_delta" => {
+                let delta: MessageDelta = parse(data)?;
+                self.count(delta.usage, out);
+                self.stop(delta.delta, out);
+            }
+            "message_stop" => self.over = true,
+            "error" => return Err(error::in_stream(data)),
+            // Pings, and kinds of event that don't exist yet.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// A whole message.
+    ///
+    /// # Errors
+    ///
+    /// If it isn't one, or isn't finished.
+    pub fn message(&mut self, data: &str, out: &mut Output) -> Result<(), Failure> {
+        let kind = parse::<Kind<'_>>(data)?.kind;
+        match kind.as_ref() {
+            "message" => self.head(parse(data)?, out)?,
+            "error" => return Err(error::in_stream(data)),
+            _ => return Err(Failure::malformed("The answer isn't a message.")),
+        }
+        self.over = true;
+        Ok(())
+    }
+
+    /// After the last piece.
+    ///
+    /// # Errors
+    ///
+    /// If the vendor didn't finish: a part of an answer is never passed off as the whole.
+    pub fn end(&self) -> Result<(), Failure> {
+        if self.over && self.finished {
+            return Ok(());
+        }
+        Err(Failure::malformed("The answer ended before the vendor said that it is complete."))
+    }
+
+    fn head(&mut self, head: Head<'_>, out: &mut Output) -> Result<(), Failure> {
+        out.started(head.id.as_deref(), head.model.as_deref());
+        for (index, block) in (0..).zip(head.content) {
+            self.block(index, block, true, out)?;
+            self.close(index, out);
+        }
+        self.count(head.usage, out);
+        let Head { stop_reason, stop_sequence, stop_details, .. } = head;
+        self.stop(Stop { stop_reason, stop_sequence, stop_details }, out);
+        Ok(())
+    }
+
+    /// The start of a block in a stream, or the `whole` of it.
+    fn block(
+        &mut self,
+        index: u64,
+        json: &RawValue,
+        whole: bool,
+        out: &mut Output,
+    ) -> Result<(), Failure> {
+        let block: Block<'_> = parse(json.get())?;
+        match block.kind.as_ref() {
+            "text" => {
+                push(out, Event::Text, block.text);
+                for citation in block.citations.into_iter().flatten() {
+                    out.citation(CHOICE, citation.get());
+                }
+            }
+            "thinking" => {
+                push(out, Event::Thinking, block.thinking);
+                push(out, Event::ThinkingSignature, block.signature);
+            }
+            "redacted_thinking" => push(out, Event::RedactedThinking, block.data),
+            "tool_use" => {
+                let call = self.calls.len() as u32;
+                self.calls.push(Call { block: index, has_arguments: false });
+                out.tool_call(CHOICE, call, block.id, block.name);
+                // In a stream this is a place holder, unless the vendor doesn't stream arguments.
+                let input = block.input.map(RawValue::get).unwrap_or_default();
+                if whole || !matches!(input, "" | "{}") {
+                    self.arguments(index, input.to_owned(), out);
+                }
+            }
+            _ => out.attribute("content_block", json.get()),
+        }
+        Ok(())
+    }
+
+    fn delta(&mut self, data: &str, out: &mut Output) -> Result<(), Failure> {
+        let BlockDelta { index, delta } = parse(data)?;
+        match (delta.kind.as_ref(), delta.citation) {
+            ("text_delta", _) => push(out, Event::Text, delta.text),
+            ("thinking_delta", _) => push(out, Event::Thinking, delta.thinking),
+            ("signature_delta", _) => push(out, Event::ThinkingSignature, delta.signature),
+            ("input_json_delta", _) => self.arguments(index, delta.partial_json, out),
+            ("citations_delta", Some(citation)) => out.citation(CHOICE, citation.get()),
+            _ => out.attribute("content_block_delta", data),
+        }
+        Ok(())
+    }
+
+    fn arguments(&mut self, block: u64, fragment: String, out: &mut Output) {
+        if fragment.is_empty() {
+            return;
+        }
+        // Input of a server tool isn't the caller's to answer.
+        let Some(index) = self.calls.iter().rposition(|call| call.block == block) else { return };
+        self.calls[index].has_arguments = true;
+        out.tool_arguments(CHOICE, index as u32, fragment);
+    }
+
+    /// A call without parameters streams no arguments at all; callers expect an object.
+    fn close(&mut self, block: u64, out: &mut Output) {
+        if self.calls.iter().any(|call| call.block == block && !call.has_arguments) {
+            self.arguments(block, "{}".to_owned(), out);
+        }
+    }
+
+    fn stop(&mut self, stop: Stop, out: &mut Output) {
+        let Some(reason) = stop.stop_reason else { return };
+        self.finished = true;
+        if let Some(explanation) = stop.stop_details.and_then(|details| details.explanation) {
+            push(out, Event::Refusal, explanation);
+        }
+        let reason = match reason.as_str() {
+            "end_turn" | "stop_sequence" => FinishReason::Stop,
+            "max_tokens" | "model_context_window_exceeded" => FinishReason::Length,
+            "tool_use" => FinishReason::ToolCalls,
+            "refusal" => FinishReason::Refusal,
+            _ => FinishReason::Other(reason),
+        };
+        out.event(Event::Finish(Finish {
+            choice: CHOICE,
+            reason,
+            stop_sequence: stop.stop_sequence,
+        }));
+    }
+
+    fn count(&mut self, usage: Option<Tokens>, out: &mut Output) {
+        let Some(new) = usage else { return };
+        let old = self.tokens;
+        let tokens = Tokens {
+            input_tokens: new.input_tokens.or(old.input_tokens),
+            cache_creation_input_tokens: new
+                .cache_creation_input_tokens
+                .or(old.cache_creation_input_tokens),
+            cache_read_input_tokens: new.cache_read_input_tokens.or(old.cache_read_input_tokens),
+            output_tokens: new.output_tokens.or(old.output_tokens),
+            output_tokens_details: new.output_tokens_details.or(old.output_tokens_details),
+            server_tool_use: new.server_tool_use.or(old.server_tool_use),
+        };
+        self.tokens = tokens;
+        let (read, written) = (tokens.cache_read_input_tokens, tokens.cache_creation_input_tokens);
+        let mut units = Vec::new();
+        if let Some(used) = tokens.server_tool_use {
+            for (name, count) in [
+                ("web_search_requests", used.web_search_requests),
+                ("web_fetch_requests", used.web_fetch_requests),
+            ] {
+                if let Some(count) = count.filter(|&count| count > 0) {
+                    units.push(Unit { name: name.to_owned(), amount: count as f64 });
+                }
+            }
+        }
+        out.usage(Usage {
+            input: tokens.input_tokens.map(|fresh| {
+                fresh
+                    .saturating_add(read.unwrap_or_default())
+                    .saturating_add(written.unwrap_or_default())
+            }),
+            cache_read: read,
+            cache_write: written,
+            output: tokens.output_tokens,
+            reasoning: tokens.output_tokens_details.and_then(|details| details.thinking_tokens),
+            units,
+        });
+    }
+}
+
+/// Writes a piece of text, unless there is none in it.
+fn push(out: &mut Output, event: fn(TextDelta) -> Event, text: String) {
+    if !text.is_empty() {
+        out.event(event(TextDelta { choice: CHOICE, text }));
+    }
+}

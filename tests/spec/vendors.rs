@@ -156,12 +156,13 @@ fn a_flood_is_cut_and_memory_stays_flat() {
             let before = world.gateway.memory();
             let word = word("flood");
             let began = Instant::now();
-            let (plain, stream) =
-                tokio::join!(world.caller().chat(&format!("openai/{model}"), &word), async {
-                    let stream = world.caller().stream(&format!("openai/{model}"), &word).await;
-                    let status = stream.status;
-                    (status, stream.collect().await)
-                });
+            let caller = world.caller();
+            let named = format!("openai/{model}");
+            let streaming = async {
+                let stream = caller.stream(&named, &word).await;
+                (stream.status, stream.collect().await)
+            };
+            let (plain, stream) = tokio::join!(caller.chat(&named, &word), streaming);
             assert!((500..505).contains(&plain.status), "{model}: {}", plain.text());
             let (status, all) = stream;
             assert!(status >= 500 || all.errors.len() == 1, "{model}: {status} {all:?}");

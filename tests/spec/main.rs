@@ -11,5 +11,13 @@
     reason = "a test that can't go on has failed"
 )]
 
+mod cli;
+mod config;
+mod credentials;
+mod egress;
+mod openai_sdk;
+mod reload;
+mod sandbox;
 mod support;
+mod usage;
 mod vendors;

@@ -255,10 +255,10 @@ impl State {
             "counter" => say(format!("{}", EXCHANGES.load(Ordering::Relaxed))),
             "grants" => say(self.grants.clone()),
             "own-prompt" => say(prompt),
-            // The vendor's part is a model whose answer doesn't repeat the prompt.
+            // The vendor's part is a model that sends the credential back, but not the prompt.
             behaviour if behaviour.starts_with("search-") => {
                 self.answer = format!("before {} ", memory::count(search_for(behaviour)));
-                vec![send(ask("/chat/completions", &prompt, "long-3"))]
+                vec![send(ask("/chat/completions", &prompt, "reflect"))]
             }
             behaviour if behaviour.starts_with("vendor-") => {
                 vec![send(ask("/chat/completions", &prompt, &behaviour["vendor-".len()..]))]

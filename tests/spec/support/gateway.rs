@@ -381,7 +381,8 @@ pub fn leak(bytes: &[u8]) -> Option<&'static str> {
     forms.iter().find(|(_, form)| contains(bytes, form)).map(|(name, _)| *name)
 }
 
-fn master_key() -> String {
+/// The master key that tests use.
+pub fn master_key() -> String {
     let mut dice = Dice::new("master key");
     (0..4).map(|_| format!("{:016x}", dice.roll())).collect()
 }

@@ -9,14 +9,19 @@ use super::{
 
 pub const MODELS: &[&str] = &["claude-opus-4-5", "claude-haiku-4-5"];
 
+/// What the API reference asks for, and what Anthropic's SDK for Python 2.12.0 sends.
+const VERSIONS: [&str; 2] = ["2023-06-01", "2026-10-21"];
+
 pub fn answer(request: &Recorded, key: &str) -> Vec<Act> {
     let refuse = |status, asked: &Asked| {
         reply_json(status, &Anthropic.headers(), &Anthropic.error(status, asked))
     };
-    if request.header("x-api-key") != Some(key) {
+    // The API reference names the first; Anthropic's SDK for Python sends the second since 2.x.
+    let bearer = request.header("authorization").and_then(|value| value.strip_prefix("Bearer "));
+    if request.header("x-api-key").or(bearer) != Some(key) {
         return refuse(401, &Asked::default());
     }
-    if request.header("anthropic-version") != Some("2023-06-01") {
+    if !request.header("anthropic-version").is_some_and(|version| VERSIONS.contains(&version)) {
         return invalid("anthropic-version: header is required");
     }
     match (request.method.as_str(), request.path()) {

@@ -29,5 +29,6 @@ pub mod routing;
 pub mod sandbox;
 pub mod store;
 pub mod vault;
+pub mod watch;
 
 pub use failure::{Failure, FailureKind, Fault};

@@ -1,0 +1,338 @@
+//! The configuration as the rest of the host sees it: checked, typed, immutable.
+//!
+//! The doc comments of fields are what editors show: they end in the JSON Schema. `read.rs` fills
+//! these types; a test keeps its field names and the schema's the same.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use indexmap::IndexMap;
+use keyward_contract::ProviderKind;
+use schemars::JsonSchema;
+use url::Url;
+
+use super::{
+    human::ByteSize,
+    read::Source,
+    schema::{self, OneOrObject},
+};
+use crate::ids::{AdapterName, ModelName, ProviderName};
+
+/// Where the server listens if nothing else is said.
+pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8484);
+
+/// Keyward's configuration, `providers.yaml`. Relative paths in it are relative to its folder.
+#[derive(Clone, Debug, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Config {
+    /// Where callers connect, and who may.
+    #[schemars(default, with = "Option<Server>")]
+    pub server: Server,
+    /// The AI vendors in use, by a name of your choice. The order is kept: it is the order of the
+    /// model list, and of preference where nothing else decides.
+    #[schemars(with = "Option<std::collections::BTreeMap<ProviderName, Option<Provider>>>")]
+    pub providers: IndexMap<ProviderName, Provider>,
+    /// What adapters may use.
+    #[schemars(with = "Option<Plugins>")]
+    pub plugins: Plugins,
+    /// Where keys are kept.
+    #[schemars(with = "Option<Vault>")]
+    pub vault: Vault,
+    /// What is recorded about requests.
+    #[schemars(with = "Option<Metering>")]
+    pub metering: Metering,
+    #[schemars(skip)]
+    pub(super) source: Arc<Source>,
+}
+
+/// Where callers connect, and who may.
+#[derive(Clone, Debug, PartialEq, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Server {
+    /// Address and port, `127.0.0.1:8484` unless given. Anything but a loopback address needs
+    /// `tokens`.
+    #[schemars(with = "Option<String>", extend("examples" = ["127.0.0.1:8484", "0.0.0.0:8484", "[::1]:8484"]))]
+    pub listen: SocketAddr,
+    /// Who may call. With none, callers on this machine need no token and others are refused.
+    #[schemars(with = "Option<Vec<Token>>")]
+    pub tokens: Vec<Token>,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self { listen: DEFAULT_LISTEN, tokens: Vec::new() }
+    }
+}
+
+/// One caller's token, by where it is found.
+#[derive(Clone, Debug, PartialEq, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Token {
+    /// The caller's name in usage and logs. A name as providers have.
+    #[schemars(with = "ProviderName")]
+    pub name: Arc<str>,
+    #[schemars(flatten)]
+    pub source: TokenSource,
+}
+
+/// Where a caller's token is found: exactly one of these.
+#[derive(Clone, Debug, PartialEq, JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+pub enum TokenSource {
+    /// The environment variable that holds the token.
+    Env(VariableName),
+    /// The file that holds the token, white space around it ignored.
+    File(PathBuf),
+    /// The token's SHA-256 in hex, for configurations that others may read. Only for long random
+    /// tokens: a short one can be guessed from it.
+    Sha256(#[schemars(schema_with = "schema::sha256")] [u8; 32]),
+}
+
+/// One AI vendor account or server: an adapter with an endpoint, a key, models and limits.
+#[derive(Clone, Debug, PartialEq, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Provider {
+    /// False keeps the entry but doesn't use it. True unless given.
+    #[schemars(with = "Option<bool>")]
+    pub enabled: bool,
+    /// The adapter that speaks this vendor's protocol, where it isn't named like the provider.
+    #[schemars(with = "Option<AdapterName>")]
+    pub adapter: AdapterName,
+    /// Whether this runs on machines you control (`local`) or elsewhere (`external`), where it
+    /// isn't what the adapter says of itself. Sensitive requests only ever go to local providers.
+    #[schemars(schema_with = "schema::kind")]
+    pub kind: Option<ProviderKind>,
+    /// The base URL, where it isn't the vendor's own: `https://host/path`, without user, query or
+    /// fragment.
+    #[schemars(schema_with = "schema::optional_url")]
+    pub endpoint: Option<Url>,
+    /// Base URLs by origin name, for adapters that send to several. Instead of `endpoint`.
+    #[schemars(schema_with = "schema::urls")]
+    pub endpoints: IndexMap<String, Url>,
+    /// Where the API key is found, if not in the vault (`keyward key set NAME`) or in the vendor's
+    /// usual environment variable. The key itself never stands in this file.
+    pub key: Option<KeySource>,
+    /// The models to offer. Without any: those the adapter knows.
+    #[schemars(with = "Option<Vec<OneOrObject<ModelName, Model>>>")]
+    pub models: Vec<Model>,
+    /// Whether costs are counted. True unless given.
+    #[schemars(with = "Option<bool>")]
+    pub cost_tracking: bool,
+    /// The adapter's own settings; `keyward plugin inspect NAME` lists them.
+    #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
+    pub settings: serde_json::Map<String, serde_json::Value>,
+    /// How long to wait.
+    #[schemars(with = "Option<Timeouts>")]
+    pub timeouts: Timeouts,
+    /// How much at once.
+    #[schemars(with = "Option<Limits>")]
+    pub limits: Limits,
+    /// What the adapter may do beyond translating.
+    #[schemars(with = "Option<Vec<Grant>>")]
+    pub grants: Vec<Grant>,
+    /// A PEM file with the certificate authority of this endpoint, where the public ones don't
+    /// know it.
+    pub ca_file: Option<PathBuf>,
+}
+
+impl Provider {
+    /// A provider of which nothing is said but its adapter.
+    pub fn new(adapter: AdapterName) -> Self {
+        Self {
+            enabled: true,
+            adapter,
+            kind: None,
+            endpoint: None,
+            endpoints: IndexMap::new(),
+            key: None,
+            models: Vec::new(),
+            cost_tracking: true,
+            settings: serde_json::Map::new(),
+            timeouts: Timeouts::default(),
+            limits: Limits::default(),
+            grants: Vec::new(),
+            ca_file: None,
+        }
+    }
+}
+
+/// Where an API key is found: exactly one of these.
+#[derive(Clone, Debug, PartialEq, JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+pub enum KeySource {
+    /// The environment variable that holds the key.
+    Env(VariableName),
+    /// The file that holds the key, white space around it ignored.
+    File(PathBuf),
+}
+
+/// One model of a provider.
+#[derive(Clone, Debug, PartialEq, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Model {
+    /// The vendor's name for it.
+    pub id: ModelName,
+    /// Another name by which callers may ask for it.
+    pub alias: Option<ModelName>,
+}
+
+/// How long to wait. What isn't given has the host's default.
+#[derive(Clone, Debug, Default, PartialEq, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Timeouts {
+    /// Until the connection stands, TLS included.
+    #[schemars(schema_with = "schema::optional_duration")]
+    pub connect: Option<Duration>,
+    /// From the request sent to the first byte of the answer.
+    #[schemars(schema_with = "schema::optional_duration")]
+    pub first_byte: Option<Duration>,
+    /// Between two pieces of an answer.
+    #[schemars(schema_with = "schema::optional_duration")]
+    pub idle: Option<Duration>,
+    /// For a whole vendor request.
+    #[schemars(schema_with = "schema::optional_duration")]
+    pub total: Option<Duration>,
+}
+
+/// How much at once.
+#[derive(Clone, Debug, Default, PartialEq, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Limits {
+    /// Requests to this provider at the same time.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub concurrency: Option<u32>,
+}
+
+/// A right that an operator gives an adapter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, JsonSchema)]
+#[schemars(rename_all = "kebab-case")]
+pub enum Grant {
+    /// See prompts, images and files. Without it the adapter handles marks in their place.
+    ReadContent,
+}
+
+impl Grant {
+    pub const ALL: [Self; 1] = [Self::ReadContent];
+
+    /// As written in configuration and descriptors.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ReadContent => "read-content",
+        }
+    }
+}
+
+/// What adapters may use.
+#[derive(Clone, Debug, Default, PartialEq, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Plugins {
+    /// For every adapter.
+    #[schemars(with = "Option<SandboxLimits>")]
+    pub limits: SandboxLimits,
+    /// For single adapters, by the adapter's name. What isn't given there is as in `limits`.
+    #[schemars(with = "Option<std::collections::BTreeMap<AdapterName, Option<SandboxLimits>>>")]
+    pub overrides: IndexMap<AdapterName, SandboxLimits>,
+}
+
+impl Plugins {
+    /// What holds for one adapter: its own figures before those for all.
+    pub fn limits_of(&self, adapter: &AdapterName) -> SandboxLimits {
+        let all = &self.limits;
+        let Some(own) = self.overrides.get(adapter) else { return all.clone() };
+        SandboxLimits {
+            memory: own.memory.or(all.memory),
+            cpu: own.cpu.or(all.cpu),
+            stack: own.stack.or(all.stack),
+            output: own.output.or(all.output),
+            handles: own.handles.or(all.handles),
+            steps: own.steps.or(all.steps),
+            component_size: own.component_size.or(all.component_size),
+            compile_time: own.compile_time.or(all.compile_time),
+            compile_memory: own.compile_memory.or(all.compile_memory),
+        }
+    }
+}
+
+/// Limits of the sandbox. What isn't given has the host's default.
+#[derive(Clone, Debug, Default, PartialEq, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct SandboxLimits {
+    /// Memory of one exchange, all of it together.
+    #[schemars(schema_with = "schema::optional_size")]
+    pub memory: Option<ByteSize>,
+    /// Processor time of one step.
+    #[schemars(schema_with = "schema::optional_duration")]
+    pub cpu: Option<Duration>,
+    /// The adapter's stack.
+    #[schemars(schema_with = "schema::optional_size")]
+    pub stack: Option<ByteSize>,
+    /// What one step may return.
+    #[schemars(schema_with = "schema::optional_size")]
+    pub output: Option<ByteSize>,
+    /// Resources held at the same time.
+    #[schemars(range(min = 1))]
+    pub handles: Option<u32>,
+    /// Steps of one exchange.
+    #[schemars(range(min = 1))]
+    pub steps: Option<u32>,
+    /// The largest component file that is loaded.
+    #[schemars(schema_with = "schema::optional_size")]
+    pub component_size: Option<ByteSize>,
+    /// How long compiling a component may take.
+    #[schemars(schema_with = "schema::optional_duration")]
+    pub compile_time: Option<Duration>,
+    /// Memory for compiling a component.
+    #[schemars(schema_with = "schema::optional_size")]
+    pub compile_memory: Option<ByteSize>,
+}
+
+/// Where keys are kept.
+#[derive(Clone, Debug, Default, PartialEq, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Vault {
+    /// The file with the master key, 64 hex digits. Otherwise `KEYWARD_MASTER_KEY` or a passphrase.
+    pub master_key_file: Option<PathBuf>,
+}
+
+/// What is recorded about requests.
+#[derive(Clone, Debug, PartialEq, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Metering {
+    /// Whether tokens, time and outcome of each attempt are recorded. True unless given.
+    #[schemars(with = "Option<bool>")]
+    pub enabled: bool,
+}
+
+impl Default for Metering {
+    fn default() -> Self {
+        Self { enabled: true }
+    }
+}
+
+/// The name of an environment variable.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct VariableName(Arc<str>);
+
+impl VariableName {
+    /// `None` unless `name` is 1 to 128 ASCII letters, digits and `_`, not beginning with a digit.
+    pub fn new(name: &str) -> Option<Self> {
+        let good = (1..=128).contains(&name.len())
+            && !name.starts_with(|c: char| c.is_ascii_digit())
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        good.then(|| Self(name.into()))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for VariableName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}

@@ -20,3 +20,43 @@ pub use bindings::exports::keyward::adapter::adapter::{
     ToolCallStart, ToolChoice, Unit, Usage, Value, Vector, VendorRequest, Warning,
 };
 pub use bindings::{Provider, ProviderPre};
+
+/// What an adapter says of a failure, in the host's own terms. An adapter can't blame the host.
+impl From<Failure> for crate::Failure {
+    fn from(failure: Failure) -> Self {
+        use crate::FailureKind as Kind;
+        let kind = match failure.kind {
+            FailureKind::Authentication => Kind::Authentication,
+            FailureKind::Permission => Kind::Permission,
+            FailureKind::RateLimited => Kind::RateLimited,
+            FailureKind::QuotaExhausted => Kind::QuotaExhausted,
+            FailureKind::Overloaded => Kind::Overloaded,
+            FailureKind::Unavailable => Kind::Unavailable,
+            FailureKind::Timeout => Kind::Timeout,
+            FailureKind::ContextTooLong => Kind::ContextTooLong,
+            FailureKind::ContentBlocked => Kind::ContentBlocked,
+            FailureKind::ModelNotFound => Kind::ModelNotFound,
+            FailureKind::InvalidRequest => Kind::InvalidRequest,
+            FailureKind::MalformedAnswer => Kind::MalformedAnswer,
+            FailureKind::Unsupported => Kind::Unsupported,
+            FailureKind::Other(_) => Kind::Other,
+        };
+        let fault = match failure.fault {
+            Fault::Caller => crate::Fault::Caller,
+            Fault::Vendor => crate::Fault::Vendor,
+            Fault::Transport => crate::Fault::Transport,
+            Fault::Plugin | Fault::Host => crate::Fault::Plugin,
+        };
+        Self {
+            kind,
+            fault,
+            message: failure.message,
+            code: failure.code,
+            vendor_type: failure.type_,
+            param: failure.param,
+            status: failure.status,
+            retry_after: failure.retry_after_ms.map(std::time::Duration::from_millis),
+            vendor_request_id: failure.request_id,
+        }
+    }
+}

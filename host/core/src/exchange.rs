@@ -1,1 +1,416 @@
-//! To be filled in.
+//! One operation carried out against one provider.
+//!
+//! The exchange steps the adapter and moves bytes for it: what the adapter sends goes through
+//! [`egress`](crate::egress), what the vendor answers is framed and handed back, what the adapter
+//! emits is checked and passed on. It may take several vendor requests, one after the other.
+//!
+//! What bounds it: the adapter's [`Limits`](crate::sandbox::Limits), the provider's timeouts, and
+//! the caps on events below. Nothing is buffered beyond one network read and its frames, so a slow
+//! caller slows the vendor down. Dropping an exchange closes the vendor's connection and frees the
+//! slot at once. What it costs: about two steps for a plain answer, one for each read of a stream.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use http::{HeaderValue, header};
+
+use crate::{
+    Failure, FailureKind, Fault,
+    catalog::Provider,
+    content::{self, Held},
+    contract::{self, Body, Event, Input, Output, VendorRequest},
+    egress::{Decoder, Outgoing, Response, Secrets, retry_after},
+    ids::RequestId,
+    operation::Operation,
+    sandbox::{Instance, Trap},
+};
+
+/// The longest wait an adapter may ask for between polls.
+const MAX_SLEEP: Duration = Duration::from_secs(60);
+
+/// Answers to one prompt, and tool calls in one answer. Vendors stop at 128 for both.
+const MAX_CHOICES: u32 = 128;
+const MAX_TOOL_CALLS: u32 = 1024;
+
+/// Tokens of one exchange: a thousand times the largest context window there is.
+const MAX_TOKENS: u64 = 1_000_000_000;
+
+/// A running exchange. Ask it for events with [`Exchange::next`] until it says `None` or fails.
+pub struct Exchange {
+    provider: Arc<Provider>,
+    instance: Instance,
+    held: Held,
+    state: State,
+    requests: u32,
+    /// What was injected so far: no answer may show it.
+    secrets: Secrets,
+    /// What the last answer's `retry-after` says, for a failure that doesn't say it itself.
+    retry_after: Option<Duration>,
+    began: Instant,
+    waited: Duration,
+}
+
+enum State {
+    /// Nothing is outstanding; this is for the adapter.
+    Step(Input),
+    /// A request is to be sent.
+    Send(Box<Sending>),
+    /// An answer is arriving.
+    Receive(Box<Receiving>),
+    Sleep(Duration),
+    /// The events before the failure are out; it comes next.
+    Failed(Box<Failure>),
+    Over,
+}
+
+struct Sending {
+    request: Outgoing,
+    framing: contract::Framing,
+}
+
+struct Receiving {
+    response: Response,
+    /// Absent if the answer isn't framed as asked.
+    decoder: Option<Decoder>,
+    /// Kept back to go in with the first piece of the answer.
+    head: Option<contract::ResponseHead>,
+}
+
+impl Exchange {
+    /// Opens the adapter's instance; nothing is sent yet.
+    ///
+    /// # Errors
+    /// If no sandbox slot is free or the adapter traps.
+    pub async fn open(
+        provider: Arc<Provider>,
+        operation: &Operation,
+        id: RequestId,
+    ) -> Result<Self, Failure> {
+        let began = Instant::now();
+        let (lowered, held) = content::lower(operation, provider.reads_content())?;
+        let context = contract::Context {
+            settings: provider.settings.clone(),
+            now_ms: unix_ms(),
+            seed: seed(id),
+            id: id.to_string(),
+            grants: provider.grants.clone(),
+        };
+        let opened = provider.plugin.open(&lowered, &context).await;
+        let instance = opened.map_err(|trap| trapped(&provider, &trap))?;
+        Ok(Self {
+            provider,
+            instance,
+            held,
+            state: State::Step(Input::Start),
+            requests: 0,
+            secrets: Secrets::default(),
+            retry_after: None,
+            began,
+            waited: Duration::ZERO,
+        })
+    }
+
+    /// The next events, never an empty list; `None` after the valid end, once.
+    ///
+    /// Not to be cancelled halfway: keep the future, or drop the whole exchange.
+    pub async fn next(&mut self) -> Option<Result<Vec<Event>, Failure>> {
+        loop {
+            match self.advance().await {
+                Ok(events) if events.is_empty() => {
+                    if matches!(self.state, State::Over) {
+                        return None;
+                    }
+                }
+                Ok(events) => return Some(Ok(events)),
+                Err(failure) => {
+                    self.state = State::Over;
+                    return Some(Err(failure));
+                }
+            }
+        }
+    }
+
+    /// Time spent in host and sandbox since the exchange was opened; waiting for the vendor, or
+    /// for the caller to take events, isn't counted.
+    pub fn busy(&self) -> Duration {
+        self.began.elapsed().saturating_sub(self.waited)
+    }
+
+    /// Counts time during which nothing was asked of the exchange.
+    pub fn waited(&mut self, time: Duration) {
+        self.waited += time;
+    }
+
+    async fn advance(&mut self) -> Result<Vec<Event>, Failure> {
+        match std::mem::replace(&mut self.state, State::Over) {
+            State::Over => Ok(Vec::new()),
+            State::Failed(failure) => Err(*failure),
+            State::Step(input) => self.step(vec![input], None).await,
+            State::Sleep(time) => {
+                let began = Instant::now();
+                tokio::time::sleep(time).await;
+                self.waited += began.elapsed();
+                self.step(vec![Input::Timer], None).await
+            }
+            State::Send(sending) => {
+                let began = Instant::now();
+                let response = self.provider.client.send(sending.request).await;
+                self.waited += began.elapsed();
+                let response = response?;
+                self.retry_after = retry_after(response.headers(), jiff::Timestamp::now());
+                self.state = State::Receive(Box::new(self.receiving(response, sending.framing)));
+                Ok(Vec::new())
+            }
+            State::Receive(mut receiving) => {
+                let began = Instant::now();
+                let inputs = receiving.next().await;
+                self.waited += began.elapsed();
+                let inputs = inputs?;
+                let ended = matches!(inputs.last(), Some(Input::End));
+                self.step(inputs, Some(receiving).filter(|_| !ended)).await
+            }
+        }
+    }
+
+    /// Reads the head and decides whether the answer is framed as asked.
+    fn receiving(&self, response: Response, framing: contract::Framing) -> Receiving {
+        let visible = &self.provider.plugin.response_headers;
+        let head = contract::ResponseHead {
+            status: response.status(),
+            headers: visible.filter(response.headers(), response.secrets()),
+        };
+        let whole = is_streamed(framing) && is_json(&response);
+        let framed = (200..300).contains(&head.status) && !whole;
+        let limits = self.provider.frame_limits;
+        Receiving {
+            decoder: framed.then(|| Decoder::new(framing, limits)),
+            head: Some(head),
+            response,
+        }
+    }
+
+    /// Steps the adapter; `receiving` is the answer that is still arriving, if one is.
+    async fn step(
+        &mut self,
+        inputs: Vec<Input>,
+        receiving: Option<Box<Receiving>>,
+    ) -> Result<Vec<Event>, Failure> {
+        if inputs.is_empty() {
+            self.state = receiving.map_or(State::Over, State::Receive);
+            return Ok(Vec::new());
+        }
+        let stepped = self.instance.step(&inputs).await;
+        let outputs = stepped.map_err(|trap| trapped(&self.provider, &trap))?;
+        let limit = self.provider.plugin.limits().outputs;
+        if outputs.len() > limit {
+            return Err(Failure::plugin(format!("the adapter gave more than {limit} outputs")));
+        }
+        let mut events = Vec::with_capacity(outputs.len());
+        let mut next = None;
+        for output in outputs {
+            if next.is_some() {
+                return Err(Failure::plugin("the adapter went on after its last output"));
+            }
+            match output {
+                Output::Event(event) => events.push(checked(event)?),
+                Output::Done => next = Some(State::Over),
+                Output::Failed(failure) => {
+                    let mut failure = Failure::from(failure);
+                    failure.retry_after = failure.retry_after.or(self.retry_after);
+                    next = Some(State::Failed(Box::new(failure)));
+                }
+                Output::Send(_) | Output::Sleep(_) if receiving.is_some() => {
+                    return Err(Failure::plugin(
+                        "the adapter sent a request before the last answer had ended",
+                    ));
+                }
+                Output::Send(request) => {
+                    next = Some(State::Send(Box::new(self.sending(request).await?)));
+                }
+                Output::Sleep(ms) => {
+                    let time = Duration::from_millis(u64::from(ms)).min(MAX_SLEEP);
+                    next = Some(State::Sleep(time));
+                }
+                Output::Other(other) => {
+                    return Err(Failure::plugin(format!(
+                        "the adapter gave an output this host doesn't know: '{}'",
+                        other.kind.escape_default()
+                    )));
+                }
+            }
+        }
+        self.state = match (next, receiving) {
+            (Some(state), _) => state,
+            (None, Some(receiving)) => State::Receive(receiving),
+            (None, None) => State::Failed(Box::new(silent_end(&inputs))),
+        };
+        Ok(events)
+    }
+
+    /// Checks a vendor request against the grant and fills in content and credential.
+    async fn sending(&mut self, request: VendorRequest) -> Result<Sending, Failure> {
+        self.requests += 1;
+        let limit = self.provider.plugin.limits().requests;
+        if self.requests > limit {
+            return Err(Failure::plugin(format!("the adapter sent more than {limit} requests")));
+        }
+        let framing = request.framing;
+        self.held.refuse_marks("a path", &request.path)?;
+        for header in &request.headers {
+            self.held.refuse_marks("a header", &header.name)?;
+            self.held.refuse_marks("a header", &header.value)?;
+        }
+        let origin = self.provider.origin(&request.origin)?;
+        let url = origin.target.join(&request.path)?;
+        let mut headers = self.provider.plugin.request_headers.check(&request.headers)?;
+        let (content_type, body) = match request.body {
+            Body::Empty => (None, bytes::Bytes::new()),
+            Body::Json(json) => (Some(JSON), self.held.fill_json(json)?),
+            Body::Raw(raw) => (Some(media_type(&raw.media_type)?), self.held.fill_raw(raw.data)?),
+        };
+        if let Some(value) = content_type {
+            headers.insert(header::CONTENT_TYPE, value);
+        }
+        let credential = self.provider.credential(origin).await?;
+        let hide = self.secrets.clone();
+        if let Some(injection) = &credential {
+            self.secrets = injection.secrets().and(&hide);
+        }
+        let streamed = is_streamed(framing);
+        let method = request.method;
+        let request = Outgoing { method, url, headers, body, credential, hide, streamed };
+        Ok(Sending { request, framing })
+    }
+}
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+fn media_type(text: &str) -> Result<HeaderValue, Failure> {
+    let plausible = text.contains('/') && text.len() <= 256;
+    let value = HeaderValue::from_str(text).ok().filter(|_| plausible);
+    value.ok_or_else(|| Failure::plugin("the adapter gave a body a media type that isn't one"))
+}
+
+/// True if the vendor sends the answer piece by piece.
+fn is_streamed(framing: contract::Framing) -> bool {
+    !matches!(framing, contract::Framing::Json)
+}
+
+/// True for one JSON document where a stream of another kind was asked for: some vendors report
+/// an error so, with a status that says success.
+fn is_json(response: &Response) -> bool {
+    let content_type = response.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
+    content_type.is_some_and(|text| {
+        text.split(';').next().is_some_and(|t| t.trim().eq_ignore_ascii_case("application/json"))
+    })
+}
+
+/// The adapter had nothing more to say though nothing more will come.
+fn silent_end(inputs: &[Input]) -> Failure {
+    if matches!(inputs.last(), Some(Input::End)) {
+        Failure::malformed("the vendor's answer ended before it was complete")
+    } else {
+        Failure::plugin("the adapter stopped without an end")
+    }
+}
+
+impl Receiving {
+    /// Waits for the next piece of the answer and makes it inputs; none if it completes no frame.
+    async fn next(&mut self) -> Result<Vec<Input>, Failure> {
+        let Some(decoder) = &mut self.decoder else {
+            let body = self.response.text().await;
+            let head = self.head.take().map(Input::Head);
+            return Ok(head.into_iter().chain([Input::Body(body), Input::End]).collect());
+        };
+        let mut frames = Vec::new();
+        let mut ended = false;
+        match self.response.next().await? {
+            Some(bytes) => decoder.push(&bytes, &mut frames)?,
+            None => {
+                decoder.finish(&mut frames)?;
+                ended = true;
+            }
+        }
+        let mut inputs = Vec::with_capacity(frames.len() + 2);
+        if ended || !frames.is_empty() {
+            inputs.extend(self.head.take().map(Input::Head));
+        }
+        inputs.extend(frames.into_iter().map(Input::Frame));
+        if ended {
+            inputs.push(Input::End);
+        }
+        Ok(inputs)
+    }
+}
+
+/// What the adapter may be believed: numbers in range, raw JSON that is JSON.
+fn checked(event: Event) -> Result<Event, Failure> {
+    let bad = |what: &str| Err(Failure::plugin(format!("the adapter gave an event with {what}")));
+    let choice = |choice: u32| choice < MAX_CHOICES;
+    let json = |text: &str| serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok();
+    let fits = match &event {
+        Event::Text(delta)
+        | Event::Refusal(delta)
+        | Event::Thinking(delta)
+        | Event::ThinkingSignature(delta)
+        | Event::RedactedThinking(delta) => choice(delta.choice),
+        Event::ToolCall(call) => choice(call.choice) && call.index < MAX_TOOL_CALLS,
+        Event::ToolArguments(piece) => choice(piece.choice) && piece.index < MAX_TOOL_CALLS,
+        Event::Media(media) => choice(media.choice),
+        Event::Finish(finish) => choice(finish.choice),
+        Event::Citation(note) | Event::Logprobs(note) => {
+            if !json(&note.json) {
+                return bad("text that isn't JSON");
+            }
+            choice(note.choice)
+        }
+        Event::Attribute(attribute) => {
+            if !json(&attribute.json) {
+                return bad("text that isn't JSON");
+            }
+            true
+        }
+        Event::Usage(usage) => {
+            let counts =
+                [usage.input, usage.cache_read, usage.cache_write, usage.output, usage.reasoning];
+            if counts.into_iter().flatten().any(|tokens| tokens > MAX_TOKENS)
+                || usage.units.iter().any(|unit| !unit.amount.is_finite() || unit.amount < 0.0)
+            {
+                return bad("usage out of range");
+            }
+            true
+        }
+        Event::Embedding(embedding) => match &embedding.vector {
+            contract::Vector::Floats(floats) if floats.iter().any(|f| !f.is_finite()) => {
+                return bad("an embedding that isn't finite");
+            }
+            _ => true,
+        },
+        Event::Started(_)
+        | Event::Model(_)
+        | Event::RateLimit(_)
+        | Event::Warning(_)
+        | Event::Other(_) => true,
+    };
+    if fits { Ok(event) } else { bad("an index out of range") }
+}
+
+fn trapped(provider: &Provider, trap: &Trap) -> Failure {
+    if *trap == Trap::Full {
+        return Failure::new(FailureKind::HostBusy, Fault::Host, trap.to_string());
+    }
+    tracing::warn!(provider = %provider.name, plugin = %provider.plugin.name, %trap, "an adapter was stopped");
+    Failure::plugin(format!("the adapter '{}' was stopped: {trap}", provider.plugin.name))
+}
+
+fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The adapter's entropy, from the request's random id but not the id itself.
+fn seed(id: RequestId) -> u64 {
+    (id.0 ^ (id.0 >> 64)) as u64
+}

@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 pub const MAX_NAME: usize = 64;
 
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
-#[error("'{0}' is not a name: lower-case letters, digits, '-', '_' and '.' after a letter or digit, at most {MAX_NAME}")]
+#[error(
+    "'{0}' is not a name: lower-case letters, digits, '-', '_' and '.' after a letter or digit, at most {MAX_NAME}"
+)]
 pub struct BadName(String);
 
 macro_rules! name {
@@ -135,6 +137,22 @@ impl fmt::Debug for ModelName {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RequestId(pub u128);
 
+impl RequestId {
+    /// # Errors
+    /// If the system has no randomness to give.
+    pub fn random() -> Result<Self, crate::Failure> {
+        let mut bytes = [0; 16];
+        match getrandom::fill(&mut bytes) {
+            Ok(()) => Ok(Self(u128::from_le_bytes(bytes))),
+            Err(error) => Err(crate::Failure::new(
+                crate::FailureKind::HostBusy,
+                crate::Fault::Host,
+                format!("no randomness: {error}"),
+            )),
+        }
+    }
+}
+
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "kw-{:032x}", self.0)
@@ -142,6 +160,29 @@ impl fmt::Display for RequestId {
 }
 
 impl fmt::Debug for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// SHA-256 of a component's bytes: what a plugin *is*, whatever its file is called.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Digest(pub [u8; 32]);
+
+impl Digest {
+    pub fn of(bytes: &[u8]) -> Self {
+        use sha2::Digest as _;
+        Self(sha2::Sha256::digest(bytes).into())
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{self}")
     }

@@ -13,6 +13,7 @@
 //! end; [`store`] keeps what must survive. Nothing here speaks HTTP to callers or reads a command
 //! line: that is `keyward-server` and `keyward-cli`.
 
+mod attempt;
 pub mod audit;
 pub mod catalog;
 pub mod config;

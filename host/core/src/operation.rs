@@ -163,3 +163,36 @@ pub enum EmbedInput {
     /// A JSON array of token numbers.
     Tokens(Json),
 }
+
+impl Chat {
+    /// Bytes of content in all messages, for estimates.
+    pub fn content_bytes(&self) -> u64 {
+        let parts = self.messages.iter().flat_map(|message| &message.parts);
+        parts.map(|part| part.body.content_bytes()).sum()
+    }
+}
+
+impl Embed {
+    /// Bytes of all inputs, for estimates.
+    pub fn content_bytes(&self) -> u64 {
+        let length = |input: &EmbedInput| match input {
+            EmbedInput::Text(text) => text.len() as u64,
+            EmbedInput::Tokens(tokens) => tokens.get().len() as u64,
+        };
+        self.inputs.iter().map(length).sum()
+    }
+}
+
+impl PartBody {
+    fn content_bytes(&self) -> u64 {
+        let length = match self {
+            Self::Text(text) | Self::RedactedThinking(text) | Self::Refusal(text) => text.len(),
+            Self::Thinking { text, .. } => text.len(),
+            Self::ToolCall(call) => call.arguments.get().len(),
+            Self::Other { value, .. } => value.get().len(),
+            // Vendors count images and files by their own rules, not by bytes.
+            Self::Media(_) => 0,
+        };
+        length as u64
+    }
+}

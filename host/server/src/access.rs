@@ -13,11 +13,14 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use http::{HeaderMap, Uri, header, uri::Authority};
-use keyward::gateway::Caller;
+use keyward::{
+    config::{Config, TokenSource},
+    gateway::{Caller, Gateway},
+};
 use sha2::{Digest as _, Sha256};
 
 /// The longest token looked at, in bytes. Longer ones are wrong without being hashed.
@@ -48,6 +51,54 @@ impl Token {
         Self { caller: caller.into(), sha256: Sha256::digest(token.as_bytes()).into() }
     }
 }
+
+/// The access that the gateway's configuration gives, whichever is in force.
+pub fn configured(gateway: Gateway) -> AccessSource {
+    let made = Mutex::new(None::<(Arc<Config>, Arc<Access>)>);
+    Arc::new(move || {
+        let config = Arc::clone(&gateway.snapshot().config);
+        let mut made = made.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*made {
+            Some((of, access)) if Arc::ptr_eq(of, &config) => Arc::clone(access),
+            _ => {
+                // Once for each configuration: tokens in files are read here.
+                let access = Arc::new(Access::of(&config));
+                *made = Some((config, Arc::clone(&access)));
+                access
+            }
+        }
+    })
+}
+
+impl Access {
+    /// The configured tokens. One that can't be read lets nobody in, and never opens the door to
+    /// those without a token.
+    pub fn of(config: &Config) -> Self {
+        let tokens = config.server.tokens.iter().map(|token| {
+            let found = match &token.source {
+                TokenSource::Sha256(digest) => Ok(*digest),
+                TokenSource::Env(name) => match std::env::var(name.as_str()) {
+                    Ok(token) if !token.is_empty() => Ok(Token::new("", &token).sha256),
+                    _ => Err(format!("the variable {name} isn't set")),
+                },
+                TokenSource::File(path) => match std::fs::read_to_string(path) {
+                    Ok(text) if !text.trim().is_empty() => Ok(Token::new("", text.trim()).sha256),
+                    Ok(_) => Err(format!("{} is empty", path.display())),
+                    Err(error) => Err(format!("{}: {error}", path.display())),
+                },
+            };
+            let sha256 = found.unwrap_or_else(|reason| {
+                tracing::error!(caller = %token.name, "a caller's token can't be read: {reason}");
+                NO_TOKEN
+            });
+            Token { caller: Arc::clone(&token.name), sha256 }
+        });
+        Self { tokens: tokens.collect() }
+    }
+}
+
+/// The digest of no known text.
+const NO_TOKEN: [u8; 32] = [0; 32];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {

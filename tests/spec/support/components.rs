@@ -123,8 +123,7 @@ impl Handmade {
         let world = format!("package tests:made;\nworld made {{ {imports} export {adapter}; }}\n");
         let package = resolve.push_str("made.wit", &world).unwrap();
         let world = resolve.select_world(&[package], Some("made")).unwrap();
-        embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8)
-            .unwrap();
+        embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).unwrap();
         ComponentEncoder::default().module(&module).unwrap().validate(true).encode().unwrap()
     }
 }

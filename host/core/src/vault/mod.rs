@@ -330,6 +330,11 @@ impl Vault {
         }
     }
 
+    /// True if a record for exactly this slot is stored, whether or not it opens. Doesn't block.
+    pub fn contains(&self, slot: &Slot) -> bool {
+        self.inner.records.load().found.contains_key(slot)
+    }
+
     /// Seals and stores a credential, in place of an earlier one, and notes it in the audit log as
     /// done by `actor`. Both are on the disk when this returns. Blocks.
     pub fn set(&self, slot: &Slot, secret: &SecretString, actor: &str) -> Result<(), VaultError> {

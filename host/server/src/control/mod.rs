@@ -8,44 +8,38 @@ use std::{
     fs, io,
     os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use axum::{Json, Router, routing::get};
-use serde::Serialize;
+use axum::Router;
 use tokio::net::{UnixListener, UnixStream};
+
+use keyward::gateway::Gateway;
 
 use crate::{
     access::Peer,
+    openai,
     serve::{Listener, serve},
 };
 
+mod routes;
+
 /// The socket's name in the data folder.
-pub const SOCKET: &str = "control.sock";
+const SOCKET: &str = "control.sock";
+
+/// Where a host on this data folder answers.
+pub fn socket_path(data: &Path) -> PathBuf {
+    data.join(SOCKET)
+}
+
+/// Everything the owner of the data folder may ask: this API, and the callers' dialects without a
+/// token.
+pub fn router(gateway: Gateway) -> Router {
+    routes::router(gateway.clone()).merge(openai::open_router(gateway))
+}
 
 /// How long a running request may take after a shutdown. Requests here are short.
 const GRACE: Duration = Duration::from_secs(2);
-
-/// What a running host says of itself.
-#[derive(Debug, Serialize)]
-struct Status {
-    version: &'static str,
-    pid: u32,
-    uptime_seconds: u64,
-}
-
-/// The API.
-pub fn router() -> Router {
-    let started = Instant::now();
-    let status = move || async move {
-        Json(Status {
-            version: env!("CARGO_PKG_VERSION"),
-            pid: std::process::id(),
-            uptime_seconds: started.elapsed().as_secs(),
-        })
-    };
-    Router::new().route("/v1/status", get(status))
-}
 
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
@@ -168,6 +162,11 @@ mod tests {
 
     use super::*;
 
+    fn router() -> Router {
+        Router::new()
+            .route("/v1/status", axum::routing::get(async || std::process::id().to_string()))
+    }
+
     async fn ask(path: &Path) -> String {
         let mut stream = UnixStream::connect(path).await.unwrap();
         let request = b"GET /v1/status HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
@@ -190,7 +189,7 @@ mod tests {
         }));
         let answer = ask(&path).await;
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-        assert!(answer.contains(&format!("\"pid\":{}", std::process::id())), "{answer}");
+        assert!(answer.ends_with(&std::process::id().to_string()), "{answer}");
         stop.send(()).unwrap();
         running.await.unwrap();
         assert!(!path.exists());

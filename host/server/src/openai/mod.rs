@@ -56,14 +56,22 @@ struct Surface {
 
 /// Everything under `/v1`, and `/healthz`, which alone needs no access.
 pub fn router(gateway: Gateway, access: AccessSource, max_body: usize) -> Router {
+    guarded(api(gateway, max_body), access)
+}
+
+/// The same for whoever may do everything anyway.
+pub fn open_router(gateway: Gateway) -> Router {
+    api(gateway, body::MAX_BODY).layer(axum::Extension(Caller { name: "local".into() }))
+}
+
+fn api(gateway: Gateway, max_body: usize) -> Router {
     let surface = Arc::new(Surface { gateway, intake: Intake::new(max_body) });
-    let api = Router::new()
+    Router::new()
         .route("/v1/chat/completions", post(chat))
         .route("/v1/embeddings", post(embed))
         .route("/v1/models", get(models))
         .route("/v1/models/{*id}", get(model))
-        .with_state(surface);
-    guarded(api, access)
+        .with_state(surface)
 }
 
 /// Puts access in front of an API's routes, and errors in OpenAI's shape where it has none.

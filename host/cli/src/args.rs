@@ -1,0 +1,156 @@
+//! The command line: nouns, verbs and the options they share.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+
+/// AI vendors as sandboxed plugins: a gateway, its keys, its adapters, its usage.
+#[derive(Debug, Parser)]
+#[command(name = "keyward", version, propagate_version = true, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(flatten)]
+    pub places: Places,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Where Keyward finds its files. The same on every noun.
+#[derive(Clone, Debug, Args)]
+pub struct Places {
+    /// The configuration
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "KEYWARD_CONFIG",
+        default_value = "providers.yaml"
+    )]
+    pub config: PathBuf,
+    /// The folder adapters are dropped into
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "KEYWARD_PLUGINS",
+        default_value = "plugins"
+    )]
+    pub plugins: PathBuf,
+    /// Keys, usage and compiled code. One process at a time owns it
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "KEYWARD_DATA",
+        default_value = ".keyward"
+    )]
+    pub data: PathBuf,
+    /// Print JSON instead of text, on whatever reads
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the gateway
+    Serve(Serve),
+    /// Build the bundled adapters if needed, run the gateway, and show one chat through it
+    Demo(Serve),
+    /// Send one message and stream the answer
+    Chat(Chat),
+    /// Vendors' API keys: set, list, test, remove. A stored key can't be read back
+    #[command(subcommand)]
+    Key(Key),
+    /// Adapters: build, check, list, inspect
+    #[command(subcommand)]
+    Plugin(Plugin),
+    /// What was used, by provider, model or caller
+    Usage(Usage),
+    /// Look for what is wrong, and say what to do about it
+    Doctor,
+    /// The process that compiles adapters; started by the gateway itself
+    #[command(hide = true, name = COMPILE_WORKER)]
+    CompileWorker { limits: Vec<std::ffi::OsString> },
+}
+
+/// The hidden command behind [`Command::CompileWorker`].
+pub const COMPILE_WORKER: &str = "compile-worker";
+
+#[derive(Clone, Debug, Args)]
+pub struct Serve {
+    /// The address to listen on, instead of `server.listen`. Port 0 takes a free one
+    #[arg(long, value_name = "ADDR", env = "KEYWARD_LISTEN")]
+    pub listen: Option<SocketAddr>,
+}
+
+#[derive(Debug, Args)]
+pub struct Chat {
+    /// A model, or provider/model
+    #[arg(short, long, default_value = "demo")]
+    pub model: String,
+    /// The message; `-` reads it from standard input
+    pub text: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Key {
+    /// Make a master key file, which encrypts all stored keys. Keep a copy of it elsewhere
+    Init {
+        /// Where to write it, instead of master.key in the data folder
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
+    },
+    /// Store a provider's key: asked for, or read from standard input when that isn't a terminal
+    Set {
+        provider: String,
+        /// Which of the provider's secrets, where it has more than one
+        #[arg(long)]
+        field: Option<String>,
+    },
+    /// Show which keys are there, where they come from and where they may go
+    List,
+    /// See whether a provider accepts its key, by a request that costs nothing
+    Test { provider: String },
+    /// Forget a stored key
+    Rm {
+        provider: String,
+        #[arg(long)]
+        field: Option<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Plugin {
+    /// Build adapter crates into components
+    Build {
+        /// Crate folders; all bundled adapters if none is named
+        crates: Vec<PathBuf>,
+        /// Where the components go, instead of the plugins folder
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+    },
+    /// See whether component files would be loaded, and why not
+    Check { files: Vec<PathBuf> },
+    /// Show the adapters in the plugins folder
+    List,
+    /// Show everything about one adapter: imports, origins, scheme, digest, sizes
+    Inspect {
+        /// An adapter's name, or a component file
+        plugin: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct Usage {
+    /// How far back, as 24h, 7d or 90m
+    #[arg(long, default_value = "30d")]
+    pub since: String,
+    /// Group by
+    #[arg(long, value_parser = ["provider", "model", "caller"], default_value = "provider")]
+    pub by: String,
+    /// Show single attempts instead of sums, newest first
+    #[arg(long)]
+    pub rows: bool,
+    /// At most so many rows
+    #[arg(long, default_value_t = 50)]
+    pub limit: usize,
+}

@@ -1,0 +1,236 @@
+//! The plugins folder: which file holds which bytes, and what became of them.
+//!
+//! A scan reads what may have changed and compares content, not times: a file whose size, inode
+//! and time are as they were is trusted only if it was already old when it was read, because a
+//! file system's clock is coarser than two writes. A file that doesn't load leaves what it served
+//! before in place. A file that has gone is forgotten after [`GRACE`], so that "delete, then
+//! copy" isn't a gap.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use super::{PluginStatus, Problem};
+use crate::{
+    ids::Digest,
+    sandbox::{Compiler, Limits, Plugin},
+};
+
+/// The most component files in the folder.
+const MAX_FILES: usize = 256;
+
+/// How long a missing file is still served.
+const GRACE: Duration = Duration::from_millis(1_500);
+
+/// A file this old when it was read can't have been written again without its time telling.
+const SETTLED: Duration = Duration::from_secs(2);
+
+pub(super) struct Folder {
+    dir: PathBuf,
+    files: BTreeMap<PathBuf, File>,
+}
+
+#[derive(Default)]
+struct File {
+    stamp: Option<Stamp>,
+    digest: Option<Digest>,
+    serving: Option<Arc<Plugin>>,
+    problem: Option<Problem>,
+    missing_since: Option<Instant>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    size: u64,
+    inode: u64,
+    modified: (i64, i64),
+    settled: bool,
+}
+
+impl Stamp {
+    fn of(meta: &fs::Metadata) -> Self {
+        let age = meta.modified().ok().and_then(|at| SystemTime::now().duration_since(at).ok());
+        Self {
+            size: meta.len(),
+            inode: meta.ino(),
+            modified: (meta.mtime(), meta.mtime_nsec()),
+            settled: age.is_some_and(|age| age > SETTLED),
+        }
+    }
+}
+
+/// The limits for a component file.
+pub(super) type LimitsOf = Arc<dyn Fn(&Path) -> Limits + Send + Sync>;
+
+type Known = BTreeMap<PathBuf, Option<Stamp>>;
+
+/// A file's bytes, or why they couldn't be read.
+struct Reading {
+    path: PathBuf,
+    read: io::Result<(Stamp, Option<Arc<[u8]>>)>,
+}
+
+impl Folder {
+    pub fn new(dir: PathBuf) -> Self {
+        Self { dir, files: BTreeMap::new() }
+    }
+
+    /// Looks at every file; true if anything that others see has changed.
+    pub async fn scan(&mut self, compiler: &Compiler, limits: LimitsOf) -> bool {
+        let known: Known = self.files.iter().map(|(p, f)| (p.clone(), f.stamp)).collect();
+        let (dir, limits_of) = (self.dir.clone(), Arc::clone(&limits));
+        let read = move || {
+            let cap = |path: &Path| limits_of(path).component_size;
+            list(&dir).into_iter().map(|path| read(&path, &known, cap(&path))).collect()
+        };
+        let readings: Vec<Reading> = match tokio::task::spawn_blocking(read).await {
+            Ok(readings) => readings,
+            Err(error) => {
+                tracing::error!(%error, "the plugins folder could not be read");
+                return false;
+            }
+        };
+        let mut changed = self.forget_missing(&readings);
+        for reading in readings {
+            changed |= self.take(reading, compiler, &limits).await;
+        }
+        changed
+    }
+
+    fn forget_missing(&mut self, readings: &[Reading]) -> bool {
+        let before = self.files.len();
+        self.files.retain(|path, file| {
+            if readings.iter().any(|reading| reading.path == *path) {
+                file.missing_since = None;
+                return true;
+            }
+            let since = *file.missing_since.get_or_insert_with(Instant::now);
+            let keep = since.elapsed() < GRACE;
+            if !keep {
+                tracing::info!(file = %path.display(), "the plugin's file has gone; draining it");
+            }
+            keep
+        });
+        self.files.len() != before
+    }
+
+    async fn take(&mut self, reading: Reading, compiler: &Compiler, limits: &LimitsOf) -> bool {
+        let file = self.files.entry(reading.path.clone()).or_default();
+        let bytes = match reading.read {
+            Ok((stamp, bytes)) => {
+                file.stamp = Some(stamp);
+                match bytes {
+                    Some(bytes) => bytes,
+                    None => return false,
+                }
+            }
+            Err(error) => {
+                file.stamp = None;
+                file.digest = None;
+                return file.refuse(&reading.path, None, format!("it can't be read: {error}"));
+            }
+        };
+        let digest = Digest::of(&bytes);
+        if file.digest == Some(digest) {
+            return false;
+        }
+        file.digest = Some(digest);
+        if file.serving.as_ref().is_some_and(|plugin| plugin.digest == digest) {
+            return file.problem.take().is_some();
+        }
+        match Plugin::load(compiler, bytes, &limits(&reading.path)).await {
+            Ok(plugin) => {
+                tracing::info!(
+                    file = %reading.path.display(), plugin = %plugin.name, %digest, "plugin loaded"
+                );
+                file.serving = Some(Arc::new(plugin));
+                file.problem = None;
+                true
+            }
+            Err(error) => file.refuse(&reading.path, Some(digest), error.to_string()),
+        }
+    }
+
+    /// What others see of the folder. Where two files hold the same adapter, the first by name
+    /// serves and the others say so.
+    pub fn status(&self) -> Vec<PluginStatus> {
+        let mut taken: BTreeMap<_, &Path> = BTreeMap::new();
+        self.files
+            .iter()
+            .map(|(path, file)| {
+                let mut status = PluginStatus {
+                    path: path.clone(),
+                    serving: file.serving.clone(),
+                    problem: file.problem.clone(),
+                };
+                if let Some(plugin) = &file.serving {
+                    if let Some(first) = taken.get(&plugin.name) {
+                        status.problem = Some(Problem {
+                            digest: Some(plugin.digest),
+                            reason: format!(
+                                "the adapter '{}' is already served from {}: remove one of the two",
+                                plugin.name,
+                                first.display()
+                            ),
+                        });
+                        status.serving = None;
+                    } else {
+                        taken.insert(plugin.name.clone(), path);
+                    }
+                }
+                status
+            })
+            .collect()
+    }
+}
+
+impl File {
+    fn refuse(&mut self, path: &Path, digest: Option<Digest>, reason: String) -> bool {
+        let problem = Some(Problem { digest, reason });
+        if self.problem == problem {
+            return false;
+        }
+        if let Some(Problem { reason, .. }) = &problem {
+            let kept =
+                if self.serving.is_some() { "; the version before goes on serving" } else { "" };
+            tracing::warn!(file = %path.display(), "plugin refused: {reason}{kept}");
+        }
+        self.problem = problem;
+        true
+    }
+}
+
+/// Component files, by name. A folder that isn't there is an empty one.
+fn list(dir: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
+    let mut files: Vec<PathBuf> = entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|x| x == "wasm" || x == "cwasm"))
+        .collect();
+    files.sort();
+    files.truncate(MAX_FILES);
+    files
+}
+
+/// Reads a file unless it surely is what it was.
+fn read(path: &Path, known: &Known, cap: usize) -> Reading {
+    let before = known.get(path).copied().flatten();
+    let read = || {
+        let stamp = Stamp::of(&fs::metadata(path)?);
+        if before.is_some_and(|before| before.settled && before == stamp) {
+            return Ok((stamp, None));
+        }
+        // One byte more than allowed is enough to be refused for its size.
+        let mut bytes = Vec::new();
+        let mut file = io::Read::take(fs::File::open(path)?, cap as u64 + 1);
+        io::Read::read_to_end(&mut file, &mut bytes)?;
+        Ok((stamp, Some(bytes.into())))
+    };
+    Reading { path: path.to_owned(), read: read() }
+}

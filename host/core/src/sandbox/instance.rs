@@ -1,0 +1,143 @@
+//! One exchange's instance: a store, an adapter in it, and the `exchange` resource it made.
+
+use tokio::sync::OwnedSemaphorePermit;
+use wasmtime::{Store, UpdateDeadline, component::ResourceAny};
+
+use super::{
+    Limits, Sandbox,
+    limits::{Guest, ticks},
+};
+use crate::contract::{Context, Input, Operation, Output, Provider, ProviderPre};
+
+/// How guest code ended other than by returning. The instance is unusable after any of these.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Trap {
+    #[error("it used more processor time than {0} allows")]
+    Cpu(&'static str),
+    #[error("it made {0} steps, the most one exchange may have")]
+    Steps(u64),
+    /// A trap: unreachable code, memory out of bounds, stack overflow, a broken promise of the
+    /// component model. The text is wasmtime's, without a backtrace.
+    #[error("it trapped: {0}")]
+    Trapped(String),
+    /// Not the adapter's fault: every slot is taken.
+    #[error("all sandbox slots are in use")]
+    Full,
+}
+
+/// The error the epoch callback raises, to be told from other traps.
+#[derive(Debug, thiserror::Error)]
+#[error("processor time used up ({0})")]
+struct OutOfTime(&'static str);
+
+/// A running adapter. Dropping it frees the slot; the adapter isn't told.
+pub struct Instance {
+    store: Store<Guest>,
+    provider: Provider,
+    exchange: ResourceAny,
+    sandbox: Sandbox,
+    step_ticks: u64,
+    steps_left: u64,
+    steps: u64,
+    _slot: OwnedSemaphorePermit,
+}
+
+impl std::fmt::Debug for Instance {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Instance").field("steps_left", &self.steps_left).finish_non_exhaustive()
+    }
+}
+
+impl Instance {
+    pub(super) async fn open(
+        sandbox: &Sandbox,
+        code: &ProviderPre<Guest>,
+        limits: &Limits,
+        operation: &Operation,
+        context: &Context,
+    ) -> Result<Self, Trap> {
+        let slot = sandbox.slot().await.ok_or(Trap::Full)?;
+        let mut store = store(sandbox, limits);
+        let (provider, exchange) =
+            guarded(sandbox, &mut store, async |store: &mut Store<Guest>| {
+                let provider = code.instantiate_async(&mut *store).await?;
+                let exchange = provider
+                    .keyward_adapter_adapter()
+                    .exchange()
+                    .call_constructor(&mut *store, operation, context)
+                    .await?;
+                Ok((provider, exchange))
+            })
+            .await?;
+        Ok(Self {
+            store,
+            provider,
+            exchange,
+            sandbox: sandbox.clone(),
+            step_ticks: ticks(limits.cpu_per_step),
+            steps_left: limits.steps,
+            steps: limits.steps,
+            _slot: slot,
+        })
+    }
+
+    /// Hands the adapter what has arrived and takes what it has to say.
+    ///
+    /// # Errors
+    /// If it traps or exceeds a limit. Don't call it again then.
+    pub async fn step(&mut self, inputs: &[Input]) -> Result<Vec<Output>, Trap> {
+        self.steps_left = self.steps_left.checked_sub(1).ok_or(Trap::Steps(self.steps))?;
+        self.store.data_mut().step_ticks = self.step_ticks;
+        let (provider, exchange) = (&self.provider, self.exchange);
+        guarded(&self.sandbox, &mut self.store, async |store: &mut Store<Guest>| {
+            provider
+                .keyward_adapter_adapter()
+                .exchange()
+                .call_step(&mut *store, exchange, inputs)
+                .await
+        })
+        .await
+    }
+
+    /// Bytes of linear memory the adapter has now.
+    pub fn memory_used(&self) -> usize {
+        self.store.data().memory_used()
+    }
+}
+
+/// A store with every limit set.
+pub(super) fn store(sandbox: &Sandbox, limits: &Limits) -> Store<Guest> {
+    let mut store = Store::new(sandbox.engine(), Guest::new(limits));
+    store.limiter(|guest| guest);
+    store.set_hostcall_fuel(limits.returned_bytes);
+    store.set_max_component_handles(limits.handles);
+    store.epoch_deadline_callback(|mut store| {
+        let guest = store.data_mut();
+        if guest.step_ticks == 0 {
+            return Err(OutOfTime("`cpu_per_step`").into());
+        }
+        if guest.exchange_ticks == 0 {
+            return Err(OutOfTime("`cpu_per_exchange`").into());
+        }
+        guest.step_ticks -= 1;
+        guest.exchange_ticks -= 1;
+        // Let the neighbours run: the deadline counts from the moment this guest runs again.
+        Ok(UpdateDeadline::Yield(1))
+    });
+    store
+}
+
+/// Runs guest code with the clock ticking, and sorts out how it ended.
+pub(super) async fn guarded<T>(
+    sandbox: &Sandbox,
+    store: &mut Store<Guest>,
+    call: impl AsyncFnOnce(&mut Store<Guest>) -> wasmtime::Result<T>,
+) -> Result<T, Trap> {
+    let _running = sandbox.running();
+    store.set_epoch_deadline(1);
+    call(store).await.map_err(|error| match error.downcast_ref::<OutOfTime>() {
+        Some(OutOfTime(limit)) => Trap::Cpu(limit),
+        // The root cause alone: a backtrace of a stranger's function names helps nobody.
+        None => Trap::Trapped(error.root_cause().to_string()),
+    })
+}

@@ -1,0 +1,165 @@
+//! A component that has passed every check and can be instantiated.
+
+use std::sync::Arc;
+
+use keyward_contract::{Descriptor, OperationKind};
+use wasmtime::{Store, component::Linker};
+
+use super::{
+    CompileError, Compiler, Instance, Limits, Sandbox, Trap,
+    admission::{self, Refusal},
+    limits::Guest,
+};
+use crate::{
+    contract::{self, ProviderPre},
+    egress::{BadHeaderRule, RequestHeaders, ResponseHeaders},
+    ids::{AdapterName, Digest},
+};
+
+/// Why a component can't be loaded, and what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    #[error("its types don't fit the contract: {0}. Rebuild it with the SDK of this version")]
+    Types(String),
+    #[error("`describe` failed: {0}")]
+    Describe(#[from] Trap),
+    #[error("its descriptor isn't usable: {0}")]
+    Descriptor(String),
+}
+
+/// The longest descriptor, in bytes of JSON: a catalog of a thousand models fits.
+const MAX_DESCRIPTOR: usize = 512 * 1024;
+
+/// A loaded adapter. Exchanges hold it by `Arc`, so its code is freed when the last one that runs
+/// on it has ended.
+pub struct Plugin {
+    pub name: AdapterName,
+    pub digest: Digest,
+    pub descriptor: Descriptor,
+    /// The component's file, in bytes.
+    pub size: u64,
+    /// What it may set and see, as its descriptor asks and the host allows.
+    pub request_headers: RequestHeaders,
+    pub response_headers: ResponseHeaders,
+    limits: Limits,
+    sandbox: Sandbox,
+    code: ProviderPre<Guest>,
+}
+
+impl std::fmt::Debug for Plugin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Plugin({} {})", self.name, self.digest)
+    }
+}
+
+impl Plugin {
+    /// Checks, compiles and describes the component in `bytes`.
+    ///
+    /// # Errors
+    /// If any step refuses it; nothing of it is kept then.
+    pub async fn load(
+        compiler: &Compiler,
+        bytes: Arc<[u8]>,
+        limits: &Limits,
+    ) -> Result<Self, LoadError> {
+        let size = bytes.len() as u64;
+        if bytes.len() > limits.component_size {
+            return Err(Refusal::TooLarge { size, limit: limits.component_size }.into());
+        }
+        let digest = Digest::of(&bytes);
+        admission::examine(&bytes)?;
+        let component = compiler.compile(digest, bytes, limits).await?;
+        let sandbox = compiler.sandbox().clone();
+        let types = |error: wasmtime::Error| LoadError::Types(format!("{error:#}"));
+        // The linker is empty: an import that admission overlooked would fail here.
+        let instance = Linker::new(sandbox.engine()).instantiate_pre(&component).map_err(types)?;
+        let code = ProviderPre::new(instance).map_err(types)?;
+        let document = describe(&sandbox, &code, &limits.for_describe()).await?;
+        let (name, descriptor) = read_descriptor(&document).map_err(LoadError::Descriptor)?;
+        let unfit = |rule: BadHeaderRule| LoadError::Descriptor(rule.to_string());
+        Ok(Self {
+            name,
+            digest,
+            size,
+            request_headers: RequestHeaders::new(&descriptor.request_headers).map_err(unfit)?,
+            response_headers: ResponseHeaders::new(&descriptor.response_headers).map_err(unfit)?,
+            descriptor,
+            limits: limits.clone(),
+            sandbox,
+            code,
+        })
+    }
+
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    pub fn can(&self, operation: OperationKind) -> bool {
+        self.descriptor.operations.contains(&operation)
+    }
+
+    /// Begins an exchange in a fresh instance.
+    ///
+    /// # Errors
+    /// If no slot is free, or the adapter traps or exceeds a limit.
+    pub async fn open(
+        &self,
+        operation: &contract::Operation,
+        context: &contract::Context,
+    ) -> Result<Instance, Trap> {
+        Instance::open(&self.sandbox, &self.code, &self.limits, operation, context).await
+    }
+}
+
+async fn describe(
+    sandbox: &Sandbox,
+    code: &ProviderPre<Guest>,
+    limits: &Limits,
+) -> Result<String, Trap> {
+    let _slot = sandbox.slot().await.ok_or(Trap::Full)?;
+    let mut store = super::instance::store(sandbox, limits);
+    super::instance::guarded(sandbox, &mut store, async |store: &mut Store<Guest>| {
+        let provider = code.instantiate_async(&mut *store).await?;
+        provider.keyward_adapter_adapter().call_describe(&mut *store).await
+    })
+    .await
+}
+
+/// Parses and checks what the adapter says of itself.
+fn read_descriptor(document: &str) -> Result<(AdapterName, Descriptor), String> {
+    if document.len() > MAX_DESCRIPTOR {
+        return Err(format!("it has {} bytes, at most {MAX_DESCRIPTOR} are read", document.len()));
+    }
+    let descriptor: Descriptor = serde_json::from_str(document).map_err(|e| e.to_string())?;
+    let name = AdapterName::new(&descriptor.name).map_err(|e| format!("`name`: {e}"))?;
+    let mut origins = std::collections::HashSet::new();
+    for origin in &descriptor.origins {
+        if !origins.insert(origin.name.as_str()) {
+            return Err(format!("`origins` names '{}' twice", origin.name));
+        }
+        if let Some(base) = &origin.base_url {
+            url::Url::parse(base)
+                .map_err(|e| format!("origin '{}': `base_url`: {e}", origin.name))?;
+        }
+    }
+    let mut authenticated = std::collections::HashSet::new();
+    for auth in &descriptor.auth {
+        if !origins.contains(auth.origin.as_str()) {
+            return Err(format!("`auth` names the origin '{}', which isn't listed", auth.origin));
+        }
+        if !authenticated.insert(auth.origin.as_str()) {
+            return Err(format!("`auth` has two entries for the origin '{}'", auth.origin));
+        }
+        if !descriptor.credentials.iter().any(|c| c.name == auth.credential) {
+            return Err(format!(
+                "`auth` names the credential '{}', which isn't listed",
+                auth.credential
+            ));
+        }
+    }
+    Ok((name, descriptor))
+}

@@ -12,6 +12,7 @@
 //! A row is JSON of 300 to 400 bytes: readable by whatever comes later, and a microsecond to write
 //! or read. Reading ([`rows`], [`summarize`]) blocks, goes by time, and takes constant memory.
 
+mod chunk;
 mod record;
 mod report;
 mod reservation;

@@ -8,8 +8,9 @@
 //! - It asserts where it finds damage: a panic becomes [`StoreError::Damaged`], and the store takes
 //!   no further calls.
 //!
-//! What it costs: seven sleeping threads and a flusher, about 1 MB of memory when idle, and a few
-//! milliseconds to open when empty. Opening reads what was written since the last start.
+//! What it costs: eight threads that sleep, about 1.5 MB of memory when idle and 400 bytes for each
+//! page of 16 records, 13 MB more under load. Opening takes a few milliseconds, and 3 ms for each MB
+//! written since the store was last opened: sled makes its snapshot then, not when it is closed.
 
 use std::{
     fs::{self, File},
@@ -31,9 +32,15 @@ use super::{
     key_value::{Batch, KeyRange, KeyValue, Order, Tree, Visit},
 };
 
-/// What sled may keep of its pages in memory. The hot part is the end of `usage` and a few dozen
-/// small records; a scan over a month of usage gains nothing from more.
-const CACHE_BYTES: u64 = 8 * 1024 * 1024;
+/// What sled may keep of its pages in memory: the end of `usage` and a few dozen small records are
+/// hot, and a scan over a month of usage gains nothing from more. It is cut in 256 parts, and each
+/// keeps one page however large, so values should stay small (see `metering/chunk.rs`).
+const CACHE_BYTES: u64 = 2 * 1024 * 1024;
+
+/// How often a scan touches each key it visits. sled notes 64 accesses in each part of its cache
+/// before it evicts anything; a page holds about 16 keys. Without this, one scan over 40 MB leaves
+/// 30 MB in memory for good; with it, nothing.
+const SCAN_TOUCHES: usize = 4;
 
 /// How often sled writes out what nobody has synced, and tidies its file. Whoever needs to know
 /// that a record is safe calls `sync`; this bounds what is lost of the rest.
@@ -198,6 +205,9 @@ impl KeyValue for SledStore {
             })?;
             match next {
                 Some((key, value)) => {
+                    for _ in 0..SCAN_TOUCHES {
+                        self.guarded(|| self.tree(tree).get(&key))?;
+                    }
                     if let ControlFlow::Break(()) = visit(&key, &value) {
                         return Ok(());
                     }

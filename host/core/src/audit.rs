@@ -385,6 +385,18 @@ mod tests {
     }
 
     #[test]
+    fn an_entry_forged_with_a_hash_of_its_own_breaks_the_next_one() {
+        let (_temp, store) = store();
+        let log = filled(&store, 3);
+        let get = |n: u64| store.get(Tree::Audit, &n.to_be_bytes()).unwrap().unwrap();
+        let json = encode(&event("forged")).unwrap();
+        let hash = link(&split(&get(1)).unwrap().0, 2, &json);
+        let forged = [&hash[..], &json].concat();
+        store.put(Tree::Audit, &2_u64.to_be_bytes(), &forged).unwrap();
+        assert_eq!(broken_at(&log), 3);
+    }
+
+    #[test]
     fn a_removed_entry_is_named() {
         let (_temp, store) = store();
         let log = filled(&store, 4);

@@ -47,9 +47,9 @@ struct Shared {
 struct State {
     queue: Vec<AttemptRecord>,
     /// Rows there was no room for, not yet noted in the store.
-    lost: u64,
+    lost_since_commit: u64,
     /// The same, since the start.
-    lost_in_all: u64,
+    lost: u64,
     /// Rows queued since the start, and how many of them are on the disk.
     queued: u64,
     committed: u64,
@@ -94,8 +94,8 @@ impl Meter {
         let shared = &self.handle.shared;
         let mut state = shared.lock();
         if state.queue.len() >= QUEUE_LIMIT {
+            state.lost_since_commit = state.lost_since_commit.saturating_add(1);
             state.lost = state.lost.saturating_add(1);
-            state.lost_in_all = state.lost_in_all.saturating_add(1);
             return;
         }
         state.queue.push(record);
@@ -133,7 +133,7 @@ impl Meter {
 
     /// Rows that were lost since the start, because the disk could not follow.
     pub fn lost(&self) -> u64 {
-        self.handle.shared.lock().lost_in_all
+        self.handle.shared.lock().lost
     }
 }
 
@@ -198,7 +198,7 @@ impl Shared {
         let mut state = wait.unwrap_or_else(PoisonError::into_inner).0;
         state.urgent = false;
         let rows = mem::replace(&mut state.queue, spare);
-        (rows, mem::take(&mut state.lost), state.closing)
+        (rows, mem::take(&mut state.lost_since_commit), state.closing)
     }
 }
 

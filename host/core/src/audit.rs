@@ -190,7 +190,7 @@ impl AuditLog {
         page.iter().map(|(key, value)| decode(key, value)).collect()
     }
 
-    /// Walks the whole chain, in constant memory. Blocks; about a million entries a second.
+    /// Walks the whole chain, in constant memory. Blocks for as long as reading it all takes.
     ///
     /// # Errors
     /// [`AuditError::Broken`] with the number of the first entry that isn't what was written.

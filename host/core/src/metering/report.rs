@@ -1,7 +1,7 @@
 //! Reading usage: single rows, and summaries by provider, model or caller.
 //!
-//! Both read the store from one moment to another and block meanwhile; a summary reads about half a
-//! million rows a second. Rows still queued are not seen: call [`super::Meter::flush`] first.
+//! Both read the store from one moment to another and block meanwhile; a summary reads some
+//! 150,000 rows a second. Rows still queued are not seen: call [`super::Meter::flush`] first.
 
 use std::{collections::BTreeMap, ops::ControlFlow, sync::Arc, time::Duration};
 

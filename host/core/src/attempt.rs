@@ -27,6 +27,15 @@ use crate::{
 /// tokenizers.
 const BYTES_PER_TOKEN: u64 = 4;
 
+/// What a vendor bills for a request it refused.
+const NOTHING: TokenUsage = TokenUsage {
+    input: Some(Tokens(0)),
+    cache_read: None,
+    cache_write: None,
+    output: Some(Tokens(0)),
+    reasoning: None,
+};
+
 /// The host's own count of what a prompt takes.
 pub(crate) fn estimate(content_bytes: u64) -> TokenUsage {
     TokenUsage { input: Some(tokens(content_bytes)), ..TokenUsage::default() }
@@ -78,6 +87,8 @@ impl Attempt {
                 _place: place,
             }),
             Err(failure) => {
+                let mut reservation = reservation;
+                reservation.usage(NOTHING);
                 reservation.settle(outcome(&failure));
                 Err(failure)
             }
@@ -136,7 +147,10 @@ impl Attempt {
     fn settle(&mut self, outcome: Outcome) {
         let busy = self.busy();
         let Some(mut reservation) = self.reservation.take() else { return };
-        if !self.vendor_counted {
+        let failed = matches!(outcome, Outcome::Failed { .. });
+        if failed && self.answer_bytes == 0 && !self.vendor_counted {
+            reservation.usage(NOTHING);
+        } else if !self.vendor_counted {
             reservation.estimate(TokenUsage {
                 output: Some(tokens(self.answer_bytes)),
                 ..estimate(self.input_bytes)

@@ -190,7 +190,7 @@ impl AuditLog {
         page.iter().map(|(key, value)| decode(key, value)).collect()
     }
 
-    /// Walks the whole chain, in constant memory. Blocks; about a million entries a second.
+    /// Walks the whole chain, in constant memory. Blocks for as long as reading it all takes.
     ///
     /// # Errors
     /// [`AuditError::Broken`] with the number of the first entry that isn't what was written.
@@ -382,6 +382,18 @@ mod tests {
         }
         store.put(Tree::Audit, &key, &good).unwrap();
         log.verify().unwrap();
+    }
+
+    #[test]
+    fn an_entry_forged_with_a_hash_of_its_own_breaks_the_next_one() {
+        let (_temp, store) = store();
+        let log = filled(&store, 3);
+        let get = |n: u64| store.get(Tree::Audit, &n.to_be_bytes()).unwrap().unwrap();
+        let json = encode(&event("forged")).unwrap();
+        let hash = link(&split(&get(1)).unwrap().0, 2, &json);
+        let forged = [&hash[..], &json].concat();
+        store.put(Tree::Audit, &2_u64.to_be_bytes(), &forged).unwrap();
+        assert_eq!(broken_at(&log), 3);
     }
 
     #[test]

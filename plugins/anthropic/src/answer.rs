@@ -390,3 +390,42 @@ fn push(out: &mut Output, event: fn(TextDelta) -> Event, text: String) {
         out.event(event(TextDelta { choice: CHOICE, text }));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use keyward_sdk::contract;
+
+    fn finish(reason: &str) -> FinishReason {
+        let mut out = Output::default();
+        let data = format!(
+            r#"{{"type":"message","id":"m","model":"x","content":[],"stop_reason":"{reason}"}}"#
+        );
+        Answer::default().message(&data, &mut out).unwrap();
+        match out.into_outputs().pop() {
+            Some(contract::Output::Event(Event::Finish(finish))) => finish.reason,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn reasons_are_the_contracts_where_it_has_one() {
+        assert_eq!(finish("end_turn"), FinishReason::Stop);
+        assert_eq!(finish("stop_sequence"), FinishReason::Stop);
+        assert_eq!(finish("max_tokens"), FinishReason::Length);
+        assert_eq!(finish("model_context_window_exceeded"), FinishReason::Length);
+        assert_eq!(finish("tool_use"), FinishReason::ToolCalls);
+        assert_eq!(finish("refusal"), FinishReason::Refusal);
+        assert_eq!(finish("pause_turn"), FinishReason::Other("pause_turn".to_owned()));
+    }
+
+    #[test]
+    fn a_message_cut_anywhere_is_malformed_and_nothing_worse() {
+        let whole = r#"{"type":"message","id":"m","content":[{"type":"tool_use","id":"t","name":"f","input":{"a":[1,"é"]}}],"stop_reason":"tool_use","usage":{"input_tokens":18446744073709551615,"cache_read_input_tokens":9,"output_tokens":2}}"#;
+        assert!(Answer::default().message(whole, &mut Output::default()).is_ok());
+        for end in (0..whole.len()).filter(|&end| whole.is_char_boundary(end)) {
+            let answer = Answer::default().message(&whole[..end], &mut Output::default());
+            assert!(answer.is_err(), "{end}");
+        }
+    }
+}

@@ -113,7 +113,8 @@ impl Answer {
             }
         }
         if let Some(logprobs) = chunk.logprobs {
-            out.logprobs(CHOICE, logprobs.get());
+            // In the frame that OpenAI puts around the same entries, which callers know.
+            out.logprobs(CHOICE, format!(r#"{{"content":{}}}"#, logprobs.get()));
         }
         if chunk.done {
             self.done = true;

@@ -27,6 +27,10 @@ const MAX_FILES: usize = 256;
 /// How long a missing file is still served.
 const GRACE: Duration = Duration::from_millis(1_500);
 
+/// After a failure that may pass, such as a machine too busy to compile in time, a file is tried
+/// again after this time, then after twice as long each time, up to the second.
+const AGAIN: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
+
 /// A file this old when it was read can't have been written again without its time telling.
 const SETTLED: Duration = Duration::from_secs(2);
 
@@ -42,6 +46,8 @@ struct File {
     serving: Option<Arc<Plugin>>,
     problem: Option<Problem>,
     missing_since: Option<Instant>,
+    /// Refused for a reason that may pass: when to try again, and how long after that.
+    again: Option<(Instant, Duration)>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -82,7 +88,8 @@ impl Folder {
 
     /// Looks at every file; true if anything that others see has changed.
     pub async fn scan(&mut self, compiler: &Compiler, limits: LimitsOf) -> bool {
-        let known: Known = self.files.iter().map(|(p, f)| (p.clone(), f.stamp)).collect();
+        let known: Known =
+            self.files.iter().map(|(p, f)| (p.clone(), f.stamp.filter(|_| !f.is_due()))).collect();
         let (dir, limits_of) = (self.dir.clone(), Arc::clone(&limits));
         let read = move || {
             let cap = |path: &Path| limits_of(path).component_size;
@@ -136,9 +143,10 @@ impl Folder {
             }
         };
         let digest = Digest::of(&bytes);
-        if file.digest == Some(digest) {
+        if file.digest == Some(digest) && !file.is_due() {
             return false;
         }
+        let waited = file.again.take().filter(|_| file.digest == Some(digest));
         file.digest = Some(digest);
         if file.serving.as_ref().is_some_and(|plugin| plugin.digest == digest) {
             return file.problem.take().is_some();
@@ -152,7 +160,13 @@ impl Folder {
                 file.problem = None;
                 true
             }
-            Err(error) => file.refuse(&reading.path, Some(digest), error.to_string()),
+            Err(error) => {
+                if error.is_passing() {
+                    let wait = waited.map_or(AGAIN.0, |(_, wait)| (wait * 2).min(AGAIN.1));
+                    file.again = Some((Instant::now() + wait, wait));
+                }
+                file.refuse(&reading.path, Some(digest), error.to_string())
+            }
         }
     }
 
@@ -190,6 +204,10 @@ impl Folder {
 }
 
 impl File {
+    fn is_due(&self) -> bool {
+        self.again.is_some_and(|(at, _)| Instant::now() >= at)
+    }
+
     fn refuse(&mut self, path: &Path, digest: Option<Digest>, reason: String) -> bool {
         let problem = Some(Problem { digest, reason });
         if self.problem == problem {

@@ -101,20 +101,25 @@ impl CredentialSlot {
     }
 
     async fn injection(&self, keys: &KeyResolver) -> Result<Option<Injection>, Failure> {
-        let authentication =
-            |text| Err(Failure::new(FailureKind::Authentication, Fault::Host, text));
+        // Without a record there is nothing a sealed vault could be opened for.
+        if !self.required && !self.present(keys) {
+            return Ok(None);
+        }
         match keys.resolve(&self.source(keys), &self.slot).await {
             Ok(secret) => match Injection::new(&self.scheme, &secret) {
                 Ok(injection) => Ok(Some(injection)),
-                Err(error) => authentication(format!(
+                Err(error) => Err(self.refused(format!(
                     "the key of '{}' can't be sent: {error}",
                     self.slot.provider()
-                )),
+                ))),
             },
-            Err(KeyError::NotStored { .. }) if !self.required => Ok(None),
-            Err(KeyError::NotStored { .. }) => authentication(self.advice()),
+            Err(KeyError::NotStored { .. }) => Err(self.refused(self.advice())),
             Err(error) => Err(error.into()),
         }
+    }
+
+    fn refused(&self, message: String) -> Failure {
+        Failure::new(FailureKind::Authentication, Fault::Host, message)
     }
 
     /// What to do when there is none.

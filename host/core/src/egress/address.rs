@@ -39,7 +39,7 @@ pub enum Class {
     Loopback,
     /// RFC 1918.
     Private,
-    /// Fc00::/7, the private addresses of IPv6.
+    /// The private addresses of IPv6, fc00::/7.
     UniqueLocal,
     /// 100.64.0.0/10, shared by carriers for their customers; also what Tailscale gives out.
     Shared,

@@ -1,4 +1,4 @@
-//! What is kept of one attempt, and where it goes in the store.
+//! What is kept of one attempt.
 
 use std::{iter::Sum, ops::Add, sync::Arc, time::Duration};
 
@@ -79,7 +79,6 @@ pub struct AttemptRecord {
     pub model: ModelName,
     pub operation: OperationKind,
     pub streamed: bool,
-    #[serde(flatten)]
     pub tokens: TokenUsage,
     /// The vendor gave no usage; the host counted itself.
     pub estimated: bool,
@@ -110,28 +109,6 @@ impl AttemptRecord {
         }
         self
     }
-
-    /// Ordered by time, and the same for the same attempt: writing twice makes one row.
-    pub(super) fn key(&self) -> Vec<u8> {
-        let mut key = time_key(ATTEMPTS, self.started);
-        key.extend_from_slice(&self.request.0.to_be_bytes());
-        key.extend_from_slice(&self.attempt.to_be_bytes());
-        key
-    }
-}
-
-/// The first byte of a row's key.
-pub(super) const ATTEMPTS: u8 = 1;
-/// The first byte of the key of a count of lost rows.
-pub(super) const GAPS: u8 = 2;
-
-/// `kind`, then microseconds since 1970, big-endian. Times before 1970 count as 1970.
-pub(super) fn time_key(kind: u8, time: Timestamp) -> Vec<u8> {
-    let micros = u64::try_from(time.as_microsecond()).unwrap_or(0);
-    let mut key = Vec::with_capacity(1 + 8 + 16 + 4);
-    key.push(kind);
-    key.extend_from_slice(&micros.to_be_bytes());
-    key
 }
 
 /// A duration as whole microseconds.

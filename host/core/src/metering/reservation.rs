@@ -45,6 +45,7 @@ impl Meter {
     ///
     /// # Errors
     /// None yet. Later [`Failure`] where a budget is spent.
+    #[allow(clippy::result_large_err, reason = "a failure is rare and moved once")]
     pub fn reserve(&self, estimate: &Estimate) -> Result<Reservation, Failure> {
         let row = AttemptRecord {
             request: estimate.request,

@@ -2,14 +2,14 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, LazyLock,
         atomic::{AtomicBool, Ordering},
     },
     thread,
     time::{Duration, Instant},
 };
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use keyward_contract::OperationKind;
 
 use super::*;
@@ -29,8 +29,7 @@ fn row(n: u64) -> AttemptRecord {
     AttemptRecord {
         request: RequestId(u128::from(n)),
         attempt: 1,
-        started: Timestamp::from_microsecond(1_800_000_000_000_000 + i64::try_from(n).unwrap())
-            .unwrap(),
+        started: at(i64::try_from(n).unwrap()).unwrap(),
         caller: "local".into(),
         provider: ProviderName::new("openai").unwrap(),
         model: ModelName::new("gpt-5").unwrap(),
@@ -55,7 +54,8 @@ fn failed(n: u64, kind: FailureKind) -> AttemptRecord {
 }
 
 fn at(n: i64) -> Option<Timestamp> {
-    Timestamp::from_microsecond(1_800_000_000_000_000 + n).ok()
+    static BASE: LazyLock<i64> = LazyLock::new(|| Timestamp::now().as_microsecond());
+    Timestamp::from_microsecond(*BASE + n).ok()
 }
 
 fn everything() -> RowQuery {
@@ -149,8 +149,6 @@ fn a_summary_adds_up_attempts_failures_tokens_and_times() {
     meter.record(failed(201, FailureKind::RateLimited));
     meter.record(failed(202, FailureKind::Timeout));
     meter.record(AttemptRecord { outcome: Outcome::Cancelled, estimated: true, ..row(203) });
-    // The same attempt recorded twice is one row.
-    meter.record(row(50));
     meter.flush().unwrap();
     let summary = summarize(&*store, &by(GroupBy::Provider)).unwrap();
     assert_eq!(summary.groups.iter().map(|g| g.name.as_str()).collect::<Vec<_>>(), ["openai"]);
@@ -190,10 +188,44 @@ fn a_row_that_cannot_be_read_is_counted_not_fatal() {
     let meter = Meter::start(store.clone()).unwrap();
     meter.record(row(1));
     meter.flush().unwrap();
-    store.put(Tree::Usage, &row(2).key(), b"{\"half\":").unwrap();
-    assert_eq!(rows(&*store, &everything()).unwrap().len(), 1);
+    let record = store.page(Tree::Usage, &KeyRange::all(), Order::Ascending, 1).unwrap().remove(0);
+    let half = [&record.1[..], b"{\"half\":\n", &record.1].concat();
+    store.put(Tree::Usage, &record.0, &half).unwrap();
+    assert_eq!(rows(&*store, &everything()).unwrap().len(), 2);
     let summary = summarize(&*store, &by(GroupBy::Provider)).unwrap();
-    assert_eq!((summary.total.attempts, summary.unreadable), (1, 1));
+    assert_eq!((summary.total.attempts, summary.unreadable), (2, 1));
+}
+
+#[test]
+fn an_attempt_that_took_long_is_found_by_when_it_began() {
+    let (_temp, store) = sled();
+    let meter = Meter::start(store.clone()).unwrap();
+    let hours = |n| Timestamp::now() - SignedDuration::from_hours(n);
+    meter.record(AttemptRecord { started: hours(5), ..row(1) });
+    meter.flush().unwrap();
+    let found = |since, until| {
+        let span = Span { since: Some(since), until: Some(until) };
+        rows(&*store, &RowQuery { span, ..everything() }).unwrap().len()
+    };
+    assert_eq!(found(hours(6), hours(4)), 1);
+    assert_eq!(found(hours(4), hours(-1)), 0);
+}
+
+#[test]
+fn many_small_commits_make_few_records() {
+    let (_temp, store) = sled();
+    let meter = Meter::start(store.clone()).unwrap();
+    for n in 0..50 {
+        meter.record(row(n));
+        meter.flush().unwrap();
+    }
+    let records = store.page(Tree::Usage, &KeyRange::all(), Order::Ascending, 100).unwrap();
+    assert!(records.len() < 25, "{}", records.len());
+    let found = rows(&*store, &everything()).unwrap();
+    assert_eq!(
+        found.iter().map(|row| row.request.0).collect::<Vec<_>>(),
+        (0..50).collect::<Vec<_>>()
+    );
 }
 
 #[test]
@@ -347,9 +379,11 @@ fn an_attempt_dropped_under_way_is_settled_as_cancelled_with_what_is_known() {
 #[test]
 #[ignore = "a measurement"]
 fn metering_costs() {
+    println!("before: {}", resident());
     let (temp, store) = sled();
     let meter = Meter::start(store.clone()).unwrap();
-    let total = 100_000;
+    println!("store and meter: {}", resident());
+    let total = 200_000;
     let mut spent = Duration::ZERO;
     let mut worst = Duration::ZERO;
     for n in 0..total {
@@ -359,7 +393,7 @@ fn metering_costs() {
         let took = begun.elapsed();
         spent += took;
         worst = worst.max(took);
-        if n % 2000 == 1999 {
+        if n % 500 == 499 {
             meter.flush().unwrap();
         }
     }
@@ -371,10 +405,25 @@ fn metering_costs() {
         meter.record(row);
         println!("record after a pause: {:?}", begun.elapsed());
     }
+    meter.flush().unwrap();
+    println!("after writing: {}", resident());
+    thread::sleep(Duration::from_secs(2));
+    println!("a little later: {}", resident());
     let begun = Instant::now();
     let summary = summarize(&*store, &by(GroupBy::Provider)).unwrap();
     println!("summarize {} rows: {:?}", summary.total.attempts, begun.elapsed());
     println!("one row as JSON: {} bytes", serde_json::to_vec(&row(1)).unwrap().len());
     let size = std::fs::metadata(temp.path().join("store/db")).unwrap().len();
-    println!("file: {} bytes a row", size / total);
+    println!("file: {} bytes a row; memory {}", size / total, resident());
+    drop((meter, store));
+    for n in 0..3 {
+        let begun = Instant::now();
+        let _store = SledStore::open(&DataDir::open(temp.path()).unwrap()).unwrap();
+        println!("reopened, time {n}: {:?}; {}", begun.elapsed(), resident());
+    }
+}
+
+fn resident() -> String {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    status.lines().find(|line| line.starts_with("VmRSS")).unwrap().to_owned()
 }

@@ -7,13 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use jiff::Timestamp;
-
-use super::{
-    AttemptRecord,
-    record::{GAPS, time_key},
-};
-use crate::store::{Batch, Store, StoreError, Tree};
+use super::{AttemptRecord, chunk::Chunks};
+use crate::store::{Batch, Store, StoreError};
 
 /// How long rows are gathered before they are written and synced: what a crash may lose.
 pub const COMMIT_INTERVAL: Duration = Duration::from_millis(250);
@@ -24,9 +19,6 @@ pub const QUEUE_LIMIT: usize = 8192;
 
 /// How long to leave a store alone that refused a batch.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
-
-/// How many rows make one atomic change in the store. sled holds such a change in memory.
-const BATCH_ROWS: usize = 256;
 
 /// How long [`Meter::flush`] waits for a disk that doesn't answer.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(10);
@@ -55,9 +47,9 @@ struct Shared {
 struct State {
     queue: Vec<AttemptRecord>,
     /// Rows there was no room for, not yet noted in the store.
-    lost: u64,
+    lost_since_commit: u64,
     /// The same, since the start.
-    lost_in_all: u64,
+    lost: u64,
     /// Rows queued since the start, and how many of them are on the disk.
     queued: u64,
     committed: u64,
@@ -82,7 +74,7 @@ impl Meter {
     /// Starts the writer thread.
     ///
     /// # Errors
-    /// If the system gives no thread.
+    /// If the system gives no thread, or no random number.
     pub fn start(store: Store) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
             state: Mutex::new(State { queue: Vec::with_capacity(QUEUE_LIMIT), ..State::default() }),
@@ -91,7 +83,8 @@ impl Meter {
         });
         let thread = thread::Builder::new().name("keyward-meter".to_owned()).spawn({
             let shared = shared.clone();
-            move || shared.write_until_closed(&store)
+            let chunks = Chunks::new(getrandom::u64()?);
+            move || shared.write_until_closed(&store, chunks)
         })?;
         Ok(Self { handle: Arc::new(Handle { shared, thread: Some(thread) }) })
     }
@@ -101,14 +94,14 @@ impl Meter {
         let shared = &self.handle.shared;
         let mut state = shared.lock();
         if state.queue.len() >= QUEUE_LIMIT {
+            state.lost_since_commit = state.lost_since_commit.saturating_add(1);
             state.lost = state.lost.saturating_add(1);
-            state.lost_in_all = state.lost_in_all.saturating_add(1);
             return;
         }
         state.queue.push(record);
         state.queued += 1;
-        // Waking a thread costs more than all else here, so it happens once per commit.
-        if state.queue.len() == 1 || state.queue.len() == QUEUE_LIMIT / 2 {
+        // Waking a thread costs a hundred times what the push does, so the thread looks by itself.
+        if state.queue.len() == QUEUE_LIMIT / 2 {
             drop(state);
             shared.work.notify_one();
         }
@@ -140,7 +133,7 @@ impl Meter {
 
     /// Rows that were lost since the start, because the disk could not follow.
     pub fn lost(&self) -> u64 {
-        self.handle.shared.lock().lost_in_all
+        self.handle.shared.lock().lost
     }
 }
 
@@ -162,14 +155,16 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write_until_closed(&self, store: &Store) {
+    fn write_until_closed(&self, store: &Store, mut chunks: Chunks) {
         let mut spare = Vec::with_capacity(QUEUE_LIMIT);
         loop {
             let (mut rows, lost, closing) = self.gather(mem::take(&mut spare));
             let count = rows.len() as u64;
+            let changes = chunks.add(&rows, lost);
             // A closing host tries once more and doesn't wait for a broken disk.
             let mut last_try = closing;
-            while let Err(e) = commit(store, &rows, lost) {
+            while let Err(e) = changes.as_ref().map_err(Clone::clone).and_then(|c| commit(store, c))
+            {
                 if last_try {
                     tracing::error!(error = %e, rows = count, "usage rows are lost");
                     return;
@@ -196,35 +191,20 @@ impl Shared {
         }
     }
 
-    /// Waits for rows, then for company, and takes them. `spare` becomes the queue.
+    /// Waits out the interval and takes what has come. `spare` becomes the queue.
     fn gather(&self, spare: Vec<AttemptRecord>) -> (Vec<AttemptRecord>, u64, bool) {
-        let state = self.lock();
-        let idle = |s: &mut State| s.queue.is_empty() && s.lost == 0 && !s.urgent && !s.closing;
-        let state = self.work.wait_while(state, idle).unwrap_or_else(PoisonError::into_inner);
         let gathering = |s: &mut State| !s.urgent && !s.closing && s.queue.len() < QUEUE_LIMIT / 2;
-        let wait = self.work.wait_timeout_while(state, COMMIT_INTERVAL, gathering);
+        let wait = self.work.wait_timeout_while(self.lock(), COMMIT_INTERVAL, gathering);
         let mut state = wait.unwrap_or_else(PoisonError::into_inner).0;
         state.urgent = false;
         let rows = mem::replace(&mut state.queue, spare);
-        (rows, mem::take(&mut state.lost), state.closing)
+        (rows, mem::take(&mut state.lost_since_commit), state.closing)
     }
 }
 
-fn commit(store: &Store, rows: &[AttemptRecord], lost: u64) -> Result<(), StoreError> {
-    for chunk in rows.chunks(BATCH_ROWS) {
-        let mut batch = Batch::default();
-        for row in chunk {
-            let json = serde_json::to_vec(row)
-                .map_err(|e| StoreError::Unreadable { tree: Tree::Usage, detail: e.to_string() })?;
-            batch.put(Tree::Usage, row.key(), json);
-        }
-        store.write(batch)?;
+fn commit(store: &Store, changes: &[Batch]) -> Result<(), StoreError> {
+    for batch in changes {
+        store.write(batch.clone())?;
     }
-    if lost > 0 {
-        store.put(Tree::Usage, &time_key(GAPS, Timestamp::now()), &lost.to_be_bytes())?;
-    }
-    if !rows.is_empty() || lost > 0 {
-        store.sync()?;
-    }
-    Ok(())
+    if changes.is_empty() { Ok(()) } else { store.sync() }
 }

@@ -7,7 +7,8 @@
 //! input and writes code, or the reason why not, to its standard output.
 //!
 //! Bounds: one compilation at a time (two would only take turns on a small machine), at most
-//! [`Limits::compile_time`] of wall time, [`Limits::compile_memory`] of address space,
+//! [`Limits::compile_time`] of processor time and [`PATIENCE`] times that by the clock, so that a
+//! busy machine isn't taken for a compile bomb, [`Limits::compile_memory`] of address space,
 //! [`MAX_CODE`] bytes of output. Costs: about 45 ms for a bundled adapter and 30 ms for the
 //! process; nothing when the verified cache has it.
 
@@ -28,6 +29,9 @@ use crate::ids::Digest;
 /// Machine code is five to ten times its WebAssembly.
 const MAX_CODE: u64 = 512 * 1024 * 1024;
 
+/// How much longer by the clock than by the processor a compilation may take.
+const PATIENCE: u32 = 6;
+
 /// How the compiling child is started.
 #[derive(Clone, Debug)]
 pub enum Worker {
@@ -40,14 +44,21 @@ pub enum Worker {
 
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum CompileError {
-    #[error("compiling took longer than {0:?} (`plugins.limits.compile_time`)")]
+    #[error("compiling took longer than {0:?}; the machine may be busy")]
     Time(std::time::Duration),
-    #[error("compiling was stopped: {0}. It may need more than `plugins.limits.compile_memory`")]
+    #[error("compiling was stopped: {0}. It may need more than `plugins.limits.compile_time` or `compile_memory`")]
     Stopped(String),
     #[error("it doesn't compile: {0}")]
     Invalid(String),
     #[error("the compiling process could not run: {0}")]
     Worker(String),
+}
+
+impl CompileError {
+    /// True if the same component may compile another time: the machine was at fault.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Time(_) | Self::Worker(_))
+    }
 }
 
 /// Compiles components and remembers what it compiled.
@@ -162,9 +173,10 @@ async fn compile_in_child(
         let status = child.wait().await?;
         std::io::Result::Ok((status, code, reason))
     };
-    let (status, code, reason) = tokio::time::timeout(limits.compile_time, talk)
+    let patience = limits.compile_time.saturating_mul(PATIENCE);
+    let (status, code, reason) = tokio::time::timeout(patience, talk)
         .await
-        .map_err(|_| CompileError::Time(limits.compile_time))?
+        .map_err(|_| CompileError::Time(patience))?
         .map_err(worker)?;
     let reason = String::from_utf8_lossy(&reason).trim().to_owned();
     match status.code() {

@@ -30,7 +30,7 @@ pub struct Limits {
     /// The component's file, in bytes. Bundled adapters have 60 to 200 KB; a JavaScript engine in
     /// a component has 10 MB.
     pub component_size: usize,
-    /// Wall time of compiling it.
+    /// Processor time of compiling it.
     pub compile_time: Duration,
     /// Address space of the process that compiles it, in bytes.
     pub compile_memory: u64,

@@ -31,6 +31,17 @@ pub enum LoadError {
     Descriptor(String),
 }
 
+impl LoadError {
+    /// True if the same bytes may load another time.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Compile(error) => error.is_passing(),
+            Self::Describe(trap) => *trap == Trap::Full,
+            Self::Refused(_) | Self::Types(_) | Self::Descriptor(_) => false,
+        }
+    }
+}
+
 /// The longest descriptor, in bytes of JSON: a catalog of a thousand models fits.
 const MAX_DESCRIPTOR: usize = 512 * 1024;
 

@@ -6,6 +6,8 @@ use std::{
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::Arc,
+    thread,
+    time::{Duration, Instant},
 };
 
 use super::StoreError;
@@ -56,7 +58,7 @@ impl DataDir {
             .mode(0o600)
             .open(&file)
             .map_err(|e| StoreError::io("open", &file, e))?;
-        match lock.try_lock() {
+        match try_lock_patiently(&lock) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut pid = String::new();
@@ -80,6 +82,22 @@ impl DataDir {
 
     pub fn path(&self) -> &Path {
         &self.inner.path
+    }
+}
+
+/// A process that is being started holds a copy of its parent's files for a moment, this lock among
+/// them, until it has become a program of its own.
+const LOCK_PATIENCE: Duration = Duration::from_millis(200);
+
+fn try_lock_patiently(lock: &File) -> Result<(), TryLockError> {
+    let begun = Instant::now();
+    loop {
+        match lock.try_lock() {
+            Err(TryLockError::WouldBlock) if begun.elapsed() < LOCK_PATIENCE => {
+                thread::sleep(Duration::from_millis(5));
+            }
+            result => return result,
+        }
     }
 }
 

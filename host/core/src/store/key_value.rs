@@ -127,6 +127,9 @@ pub enum Order {
 /// Sees one key and value; `Break` ends the scan.
 pub type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'a;
 
+/// A key and its value.
+pub type Pair = (Vec<u8>, Vec<u8>);
+
 /// A durable ordered map of bytes for each [`Tree`]. All calls block.
 pub trait KeyValue: Send + Sync + 'static {
     fn get(&self, tree: Tree, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
@@ -166,7 +169,7 @@ pub trait KeyValue: Send + Sync + 'static {
         range: &KeyRange,
         order: Order,
         limit: usize,
-    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+    ) -> Result<Vec<Pair>, StoreError> {
         let mut page = Vec::new();
         if limit == 0 {
             return Ok(page);

@@ -22,7 +22,7 @@ mod kill_tests;
 use std::{io, path::PathBuf, sync::Arc};
 
 pub use data_dir::DataDir;
-pub use key_value::{Batch, KeyRange, KeyValue, MAX_KEY, MAX_VALUE, Order, Tree, Visit};
+pub use key_value::{Batch, KeyRange, KeyValue, MAX_KEY, MAX_VALUE, Order, Pair, Tree, Visit};
 pub use sled_store::SledStore;
 
 /// A store shared by those who keep something in it.

@@ -5,11 +5,14 @@
 //!   the file's length: [`SledStore::sync`] adds an fsync.
 //! - Killed while it writes a snapshot at start-up, it leaves `snap.*.generating` and takes that
 //!   for a damaged snapshot next time: such files are removed before it looks.
+//! - A bit that rots in what was written since the last start looks to it like a write that was cut
+//!   off: it drops what follows and goes on. A wrong value never comes out, older damage is refused.
 //! - It asserts where it finds damage: a panic becomes [`StoreError::Damaged`], and the store takes
 //!   no further calls.
 //!
-//! What it costs: seven sleeping threads and a flusher, about 1 MB of memory when idle, and a few
-//! milliseconds to open when empty. Opening reads what was written since the last start.
+//! What it costs: eight threads that sleep, about 1.5 MB of memory when idle and 400 bytes for each
+//! page of 16 records, 13 MB more under load. Opening takes a few milliseconds, and 3 ms for each MB
+//! written since the store was last opened: sled makes its snapshot then, not when it is closed.
 
 use std::{
     fs::{self, File},
@@ -31,9 +34,15 @@ use super::{
     key_value::{Batch, KeyRange, KeyValue, Order, Tree, Visit},
 };
 
-/// What sled may keep of its pages in memory. The hot part is the end of `usage` and a few dozen
-/// small records; a scan over a month of usage gains nothing from more.
-const CACHE_BYTES: u64 = 8 * 1024 * 1024;
+/// What sled may keep of its pages in memory: the end of `usage` and a few dozen small records are
+/// hot, and a scan over a month of usage gains nothing from more. It is cut in 256 parts, and each
+/// keeps one page however large, so values should stay small (see `metering/chunk.rs`).
+const CACHE_BYTES: u64 = 2 * 1024 * 1024;
+
+/// How often a scan touches each key it visits. sled notes 64 accesses in each part of its cache
+/// before it evicts anything; a page holds about 16 keys. Without this, one scan over 40 MB leaves
+/// 30 MB in memory for good; with it, nothing.
+const SCAN_TOUCHES: usize = 4;
 
 /// How often sled writes out what nobody has synced, and tidies its file. Whoever needs to know
 /// that a record is safe calls `sync`; this bounds what is lost of the rest.
@@ -198,6 +207,9 @@ impl KeyValue for SledStore {
             })?;
             match next {
                 Some((key, value)) => {
+                    for _ in 0..SCAN_TOUCHES {
+                        self.guarded(|| self.tree(tree).get(&key))?;
+                    }
                     if let ControlFlow::Break(()) = visit(&key, &value) {
                         return Ok(());
                     }
@@ -393,5 +405,71 @@ mod tests {
         let error = SledStore::open(&DataDir::open(temp.path()).unwrap()).map(|_| ()).unwrap_err();
         assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
         assert!(error.to_string().contains("backup"), "{error}");
+    }
+
+    /// Flips a bit in each page of each file, opens, and counts what came out: refused, opened with
+    /// records missing, opened with all of them. A wrong value fails the test.
+    fn flip_bits(reopened: bool) -> (u32, u32, u32) {
+        let temp = tempfile::tempdir().unwrap();
+        let value = |n: u32| format!("value {n} ").repeat(20).into_bytes();
+        let store = open(temp.path());
+        for n in 0..200_u32 {
+            store.put(Tree::Keys, &n.to_be_bytes(), &value(n)).unwrap();
+        }
+        store.sync().unwrap();
+        drop(store);
+        if reopened {
+            drop(open(temp.path()));
+        }
+        let good: Vec<_> = fs::read_dir(temp.path().join("store"))
+            .unwrap()
+            .map(|entry| entry.unwrap())
+            .filter(|entry| entry.file_type().unwrap().is_file())
+            .map(|entry| (entry.file_name(), fs::read(entry.path()).unwrap()))
+            .collect();
+        let (mut refused, mut missing, mut unharmed) = (0, 0, 0);
+        for (name, bytes) in &good {
+            let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+            for page in (0..used).step_by(4096) {
+                let copy = tempfile::tempdir().unwrap();
+                let dir = copy.path().join("store");
+                fs::create_dir_all(dir.join("blobs")).unwrap();
+                for (name, bytes) in &good {
+                    fs::write(dir.join(name), bytes).unwrap();
+                }
+                let mut bad = bytes.clone();
+                bad[page + (page / 4096 * 997 + 41) % (used - page).min(4096)] ^= 0x10;
+                fs::write(dir.join(name), bad).unwrap();
+                let data = DataDir::open(copy.path()).unwrap();
+                let mut found = 0;
+                let scanned = SledStore::open(&data).and_then(|store| {
+                    store.scan(Tree::Keys, &KeyRange::all(), Order::Ascending, &mut |key, got| {
+                        let n = u32::from_be_bytes(key.try_into().unwrap());
+                        assert_eq!(got, value(n), "{name:?} page {page}");
+                        found += 1;
+                        ControlFlow::Continue(())
+                    })
+                });
+                match scanned {
+                    Err(_) => refused += 1,
+                    Ok(()) if found < 200 => missing += 1,
+                    Ok(()) => unharmed += 1,
+                }
+            }
+        }
+        (refused, missing, unharmed)
+    }
+
+    #[test]
+    fn a_flipped_bit_in_what_a_snapshot_covers_is_refused() {
+        let (refused, missing, _) = flip_bits(true);
+        assert!(refused > 0 && missing == 0, "{refused} refused, {missing} missing");
+    }
+
+    /// Not what one would wish for, but what sled does: see this module's documentation.
+    #[test]
+    fn a_flipped_bit_after_the_last_snapshot_costs_records_but_never_gives_wrong_ones() {
+        let (refused, missing, unharmed) = flip_bits(false);
+        assert!(refused + missing + unharmed > 0);
     }
 }

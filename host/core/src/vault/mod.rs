@@ -10,7 +10,7 @@
 //! lists what it holds, gives nothing out and overwrites nothing. Nothing is written before the first
 //! [`Vault::set`].
 //!
-//! What it costs: [`Vault::get`] decrypts from memory in about 3 µs, without a lock or the disk, and
+//! What it costs: [`Vault::get`] decrypts from memory in about 5 µs, without a lock or the disk, and
 //! may be called from async code. A credential is in the clear only while someone uses it. All else
 //! blocks: [`Vault::set`] and [`Vault::remove`] for two or three fsyncs, [`Vault::open`] with a
 //! passphrase for the time argon2id takes (see `master.rs`).

@@ -130,7 +130,7 @@ impl KeyResolver {
                 None => Err(self.not_stored(slot)),
             },
             KeySource::Environment(name) => from_variable(name),
-            KeySource::File(path) => self.from_file(path).await,
+            KeySource::File(path) => self.read_file(path).await,
         }
     }
 
@@ -149,7 +149,7 @@ impl KeyResolver {
         }
     }
 
-    async fn from_file(&self, path: &Arc<Path>) -> Result<SecretString, KeyError> {
+    async fn read_file(&self, path: &Arc<Path>) -> Result<SecretString, KeyError> {
         let known = {
             let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
             match files.get_mut(path) {

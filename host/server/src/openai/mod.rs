@@ -148,29 +148,31 @@ async fn chat(
     let stream = chat.stream;
     let answer = surface.gateway.chat(chat, caller).await?;
     let identity = identity(&answer);
-    if stream {
+    Ok(if stream {
         stream_answer(answer, ChunkWriter::new(identity, include_usage)).await
     } else {
         fold_answer(answer, Folder::new(identity)).await
-    }
+    })
 }
 
-async fn fold_answer(mut answer: Answer, mut folder: Folder) -> Result<Response, Refused> {
+async fn fold_answer(mut answer: Answer, mut folder: Folder) -> Response {
     while let Some(events) = answer.next().await {
-        folder.add(events?)?;
+        if let Err(failure) = events.and_then(|events| folder.add(events)) {
+            return failed(&failure, &answer);
+        }
     }
     let headers = headers(&answer, folder.warnings());
-    Ok((headers, error::as_json(folder.finish())).into_response())
+    (headers, error::as_json(folder.finish())).into_response()
 }
 
 /// The head goes out with the first events, so what fails before is an HTTP error.
-async fn stream_answer(mut answer: Answer, mut writer: ChunkWriter) -> Result<Response, Refused> {
+async fn stream_answer(mut answer: Answer, mut writer: ChunkWriter) -> Response {
     let mut ready = Vec::new();
-    match answer.next().await {
-        Some(events) => writer.write(&events?, &mut ready)?,
-        None => {
-            // An empty answer: only its end remains, which the body writes.
-        }
+    // Without a first event there is only the end, which the body writes.
+    if let Some(events) = answer.next().await
+        && let Err(failure) = events.and_then(|events| writer.write(&events, &mut ready))
+    {
+        return failed(&failure, &answer);
     }
     let mut headers = headers(&answer, writer.warnings());
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
@@ -181,7 +183,14 @@ async fn stream_answer(mut answer: Answer, mut writer: ChunkWriter) -> Result<Re
         answer.next().await.map(|events| (events, answer))
     });
     let body = Body::new(stream::Body::new(writer, ready, events));
-    Ok((headers, body).into_response())
+    (headers, body).into_response()
+}
+
+/// A failure of an exchange that had begun: the error, and who gave it after how many attempts.
+fn failed(failure: &Failure, answer: &Answer) -> Response {
+    let mut response = error::response(failure);
+    response.headers_mut().extend(headers(answer, &Warnings::default()));
+    response
 }
 
 async fn embed(
@@ -195,10 +204,15 @@ async fn embed(
     let mut answer = surface.gateway.embed(embed, caller).await?;
     let mut vectors = Vectors::new(identity(&answer), inputs, base64);
     while let Some(events) = answer.next().await {
-        vectors.add(events?)?;
+        if let Err(failure) = events.and_then(|events| vectors.add(events)) {
+            return Ok(failed(&failure, &answer));
+        }
     }
     let headers = headers(&answer, vectors.warnings());
-    Ok((headers, error::as_json(vectors.finish()?)).into_response())
+    Ok(match vectors.finish() {
+        Ok(json) => (headers, error::as_json(json)).into_response(),
+        Err(failure) => failed(&failure, &answer),
+    })
 }
 
 /// Parses a body, where it is if it is small.

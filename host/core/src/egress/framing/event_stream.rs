@@ -7,7 +7,7 @@
 use super::{Frame, FramingError, append, reuse, utf8};
 
 /// Both lengths and their checksum.
-const PRELUDE: usize = 12;
+pub(super) const PRELUDE: usize = 12;
 const CHECKSUM: usize = 4;
 
 pub(super) struct EventStream {

@@ -2,7 +2,10 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
-use super::{event_stream::crc32, *};
+use super::{
+    event_stream::{PRELUDE, crc32},
+    *,
+};
 
 type Outcome = (Vec<(String, String)>, Option<FramingError>);
 
@@ -301,6 +304,12 @@ fn every_flipped_bit_of_a_message_is_noticed() {
 
 #[test]
 fn a_wrong_length_is_not_waited_for() {
+    // Damage makes a message of 45 bytes one of two million; its prelude alone shows it.
+    let mut damaged = INT32_HEADER[..PRELUDE].to_vec();
+    damaged[1] = 0x1F;
+    let mut decoder = Decoder::new(Framing::AwsEventStream, FrameLimits::default());
+    let error = decoder.push(&damaged, &mut Vec::new()).unwrap_err();
+    assert!(matches!(error, FramingError::Malformed { .. }), "{error:?}");
     // A right checksum over lengths that can't be.
     for (total, headers) in [(u32::MAX, 0), (15, 0), (0, 0), (20, 5), (16, u32::MAX)] {
         let mut bytes = [total.to_be_bytes(), headers.to_be_bytes()].concat();

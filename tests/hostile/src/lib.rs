@@ -390,5 +390,7 @@ fn trap() -> ! {
 mod component {
     use keyward_sdk::contract::bindings;
 
-    bindings::export_provider!(super::Hostile with_types_in keyward_sdk::contract::bindings);
+    use super::Hostile;
+
+    bindings::export_provider!(Hostile with_types_in keyward_sdk::contract::bindings);
 }

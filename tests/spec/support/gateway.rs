@@ -159,7 +159,7 @@ impl Setup {
                 command.env(name, value);
             }
         }
-        command.env("RUST_LOG", "debug").envs(self.environment.iter().cloned());
+        command.env("KEYWARD_LOG", "debug").envs(self.environment.iter().cloned());
         command.current_dir(self.folder.path());
         command
     }

@@ -19,6 +19,7 @@
 extern crate self as keyward_sdk;
 
 mod adapter;
+mod alloc;
 pub mod contract;
 pub mod describe;
 mod failure;

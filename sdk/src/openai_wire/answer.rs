@@ -251,6 +251,9 @@ fn report_usage(json: &str, out: &mut Output) {
         reasoning_tokens: Option<u64>,
     }
     let Ok(counts) = serde_json::from_str::<Counts>(json) else { return };
+    if counts.prompt_tokens.is_none() && counts.completion_tokens.is_none() {
+        return;
+    }
     let prompt = counts.prompt_tokens_details.unwrap_or_default();
     let completion = counts.completion_tokens_details.unwrap_or_default();
     out.usage(Usage {

@@ -5,7 +5,13 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::{Failure, contract::FailureKind, json};
+use crate::{
+    Failure,
+    contract::{FailureKind, Fault},
+    json,
+};
+
+const UNKNOWN_URL: &str = "unknown_url";
 
 /// A failure from the body of an answer that isn't a success, whatever its shape.
 ///
@@ -66,6 +72,10 @@ pub(super) fn from_error(status: Option<u16>, error: &str) -> Failure {
         }
         None => Failure::of(kind, message),
     };
+    if code == UNKNOWN_URL {
+        // The operator's endpoint is wrong, whatever the caller asked.
+        failure.fault = Fault::Host;
+    }
     let owned = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
     failure.code = owned(code);
     failure.type_ = owned(vendor_type);
@@ -97,7 +107,7 @@ fn kind(status: Option<u16>, code: &str, vendor_type: &str, message: &str) -> Fa
             "engine_overloaded" | "overloaded_error" | "server_overloaded" => {
                 FailureKind::Overloaded
             }
-            "unknown_url" => FailureKind::Other("endpoint".to_owned()),
+            UNKNOWN_URL => FailureKind::Other("endpoint".to_owned()),
             // A type that goes with many statuses says less than they do.
             "server_error" if status.is_none() => FailureKind::Unavailable,
             "invalid_request_error" if status.is_none() => FailureKind::InvalidRequest,
@@ -121,7 +131,6 @@ fn kind(status: Option<u16>, code: &str, vendor_type: &str, message: &str) -> Fa
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::contract::Fault;
 
     #[test]
     fn every_class_of_error_has_its_kind() {

@@ -103,10 +103,12 @@ fn check(chat: &Chat, profile: &Profile, passes: bool, out: &mut Output) -> Resu
     if chat.tools.iter().any(|tool| !tool.kind.is_empty()) && !passes {
         return Err(Failure::unsupported("The vendor doesn't run this kind of tool itself."));
     }
-    let (mut cached, mut thought, mut foreign) = (false, false, false);
+    let (mut cached, mut thought, mut foreign, mut extra) = (false, false, false, false);
     for message in &chat.messages {
+        extra |= !passes && !message.extra.is_empty();
         for part in &message.parts {
             cached |= part.cache.is_some();
+            extra |= !passes && !part.extra.is_empty();
             match &part.body {
                 PartBody::Media(media) => check_media(media)?,
                 PartBody::Thinking(_) | PartBody::RedactedThinking(_) => thought = true,
@@ -120,6 +122,9 @@ fn check(chat: &Chat, profile: &Profile, passes: bool, out: &mut Output) -> Resu
     }
     if thought {
         out.dropped("messages.thinking", "The vendor takes no earlier thinking back.");
+    }
+    if extra {
+        out.dropped("messages.extra", "The vendor doesn't speak the caller's dialect.");
     }
     if foreign {
         out.dropped("messages.other", "The vendor doesn't know this kind of part.");

@@ -14,6 +14,7 @@
 //! whatever cuts bytes into frames is a [`Framer`]. The kit's own framer is small and meant for
 //! well-formed answers; the host passes its own. Native only; costs a few microseconds per cut.
 
+mod descriptor;
 mod events;
 mod framer;
 mod layout;
@@ -28,6 +29,7 @@ use crate::{
     contract::{Context, Input, Operation, Output},
 };
 
+pub use descriptor::check_descriptor;
 pub use events::{event_json, fold};
 pub use framer::{Framer, simple_framer};
 pub use operation::{Marks, hold};

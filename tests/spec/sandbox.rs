@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use keyward_hostile::LIST;
+use keyward_adapter_hostile::LIST;
 
 use crate::support::{
     Dice,

@@ -465,7 +465,7 @@ mod tests {
         )
         .expect("a module");
         let encoding = wit_component::StringEncoding::UTF8;
-        wit_component::embed_component_metadata(&mut module, &resolve, world, encoding, false)
+        wit_component::embed_component_metadata(&mut module, &resolve, world, encoding)
             .expect("metadata");
         let error = format!("{:#}", encode(&module).expect_err("an import"));
         assert_eq!(error, "it imports demo:x/clock; an adapter imports nothing");

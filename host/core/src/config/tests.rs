@@ -367,7 +367,9 @@ fn alias_bombs_depth_and_size_are_refused_quickly() {
     bad(&format!("a: [{}]", "x,".repeat(200_000)));
     only("a: &a [*a]\n");
     // A long text by a thousand aliases, a thousand problems in one long line, long names nested.
-    only(&format!("a: &a {}\nb: [{}]\n", "x".repeat(400_000), "*a,".repeat(900)));
+    let (_, _, shown) =
+        only(&format!("a: &a {}\nb: [{}]\n", "x".repeat(400_000), "*a,".repeat(900)));
+    assert!(shown.contains("longer than 16 KiB"), "{shown}");
     bad(&format!(
         "providers: {{{}}}",
         (0..20_000).map(|n| format!("a{n}: x, ")).collect::<String>()

@@ -291,6 +291,7 @@ mod tests {
     /// In place and quiet.
     async fn settled(mut watch: DirWatch, directory: &Path) -> DirWatch {
         watch.watch(BTreeSet::from([directory.to_owned()])).await;
+        watch.next_poll = Instant::now();
         watch.changed().await;
         while tokio::time::timeout(SOON, watch.changed()).await.is_ok() {}
         watch

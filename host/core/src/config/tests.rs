@@ -519,6 +519,21 @@ fn the_published_schema_is_the_one_of_the_types() {
     );
 }
 
+#[test]
+fn the_schema_requires_what_the_reader_requires() {
+    let schema = Config::json_schema();
+    assert_eq!(schema.get("required"), None);
+    for (name, definition) in schema["$defs"].as_object().unwrap() {
+        let required = definition.get("required").map(ToString::to_string);
+        let expected = match name.as_str() {
+            "Token" => Some(r#"["name"]"#),
+            "Model" => Some(r#"["id"]"#),
+            _ => None,
+        };
+        assert_eq!(required.as_deref(), expected, "{name}");
+    }
+}
+
 /// The reader and the schema are written apart; here they are held together.
 #[test]
 fn the_reader_knows_the_fields_of_the_schema() {

@@ -58,7 +58,7 @@ providers:
     ca_file: /etc/ssl/own.pem
   demo:
 plugins:
-  limits: {memory: 64MiB, cpu: 200ms, stack: 512KiB, output: 8MiB, handles: 1000, steps: 64,
+  limits: {memory: 64MiB, cpu: 200ms, output: 8MiB, handles: 1000, steps: 64,
            component_size: 16MiB, compile_time: 10s, compile_memory: 1GiB}
   overrides: {openai: {memory: 128MiB}}
 vault: {master_key_file: master.key}

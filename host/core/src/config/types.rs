@@ -246,7 +246,6 @@ impl Plugins {
         SandboxLimits {
             memory: own.memory.or(all.memory),
             cpu: own.cpu.or(all.cpu),
-            stack: own.stack.or(all.stack),
             output: own.output.or(all.output),
             handles: own.handles.or(all.handles),
             steps: own.steps.or(all.steps),
@@ -267,9 +266,6 @@ pub struct SandboxLimits {
     /// Processor time of one step.
     #[schemars(default, schema_with = "schema::optional_duration")]
     pub cpu: Option<Duration>,
-    /// The adapter's stack.
-    #[schemars(default, schema_with = "schema::optional_size")]
-    pub stack: Option<ByteSize>,
     /// What one step may return.
     #[schemars(default, schema_with = "schema::optional_size")]
     pub output: Option<ByteSize>,

@@ -14,9 +14,6 @@ use std::{io::IsTerminal, process::ExitCode};
 use args::{Cli, Command};
 use clap::Parser;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let cli = Cli::parse();
     if let Command::CompileWorker { limits } = &cli.command {

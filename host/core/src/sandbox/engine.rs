@@ -9,7 +9,7 @@ use std::{
 };
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use super::limits::{CORE_INSTANCES, LARGEST_MEMORY, MEMORIES, TABLE_ELEMENTS, TABLES};
 
@@ -75,9 +75,6 @@ impl Sandbox {
             .table_elements(TABLE_ELEMENTS)
             .max_memory_size(LARGEST_MEMORY)
             .max_unused_warm_slots(WARM_SLOTS)
-            // The kernel says which pages were written, so only those are reset. Without it the
-            // whole data segment of an adapter is copied back after every exchange.
-            .pagemap_scan(Enabled::Auto)
             .linear_memory_keep_resident(KEEP_RESIDENT)
             .table_keep_resident(16 * 1024)
             .async_stack_keep_resident(16 * 1024);

@@ -247,7 +247,7 @@ impl Gateway {
         let log = self.log.lock().unwrap();
         let at = log.find("http://127.0.0.1:")?;
         let rest = &log[at..];
-        let end = rest.find(|c: char| c.is_whitespace() || c == '/' && false)?;
+        let end = rest.find(char::is_whitespace)?;
         let url = rest[..end].trim_end_matches(['/', '.', '"']);
         // The port must be there in full.
         url.rsplit(':').next()?.parse::<u16>().ok()?;
@@ -492,6 +492,10 @@ pub fn config(openai: &Vendor, anthropic: &Vendor, ollama: &Vendor, more: &str) 
 server:
   tokens:
     - {{name: tests, env: KEYWARD_TEST_TOKEN}}
+plugins:
+  overrides:
+    # By default an adapter may poll its vendor for hours; a test can't wait that long.
+    hostile: {{steps: 1000}}
 {more}",
         openai.url(),
         anthropic.url(),

@@ -32,9 +32,9 @@ const FIBER_STACK: usize = WASM_STACK + 512 * 1024;
 /// every exchange pays page faults; at 2 MiB it pays for wiping 2 MiB.
 const KEEP_RESIDENT: usize = 256 * 1024;
 
-/// Slots that keep an adapter's memory mapped after use. More are only kept during a burst of that
-/// many exchanges, and then given back.
-const WARM_SLOTS: u32 = 64;
+/// Unused slots that keep an adapter's memory, up to [`KEEP_RESIDENT`] each. Wasmtime's default is
+/// 100: after many reloads each of them holds pages of some version that is long gone.
+const WARM_SLOTS: u32 = 16;
 
 /// How long a request waits for a free slot before it is told that the host is busy.
 const SLOT_WAIT: Duration = Duration::from_secs(5);

@@ -99,7 +99,9 @@ fn a_component_replaced_200_times_under_32_streams_fails_no_request() {
         tokio::time::sleep(Duration::from_secs(2)).await;
         let last = gateway.memory();
         println!("memory before {} KiB, after {} KiB", before / 1024, last / 1024);
-        let limit = before + before / 20;
+        // One version kept by mistake in ten would be 60 MB here. What remains is the allocator's:
+        // each thread that reads a file keeps some of what it freed.
+        let limit = before + 24 * 1024 * 1024;
         assert!(last <= limit, "memory: {before} bytes before, {last} after");
     });
 }

@@ -21,7 +21,7 @@ pub use bindings::exports::keyward::adapter::adapter::{
 };
 pub use bindings::{Provider, ProviderPre};
 
-/// What an adapter says of a failure, in the host's own terms. An adapter can't blame the host.
+/// What an adapter says of a failure, in the host's own terms.
 impl From<Failure> for crate::Failure {
     fn from(failure: Failure) -> Self {
         use crate::FailureKind as Kind;
@@ -45,7 +45,9 @@ impl From<Failure> for crate::Failure {
             Fault::Caller => crate::Fault::Caller,
             Fault::Vendor => crate::Fault::Vendor,
             Fault::Transport => crate::Fault::Transport,
-            Fault::Plugin | Fault::Host => crate::Fault::Plugin,
+            // The vendor refuses the account this host calls with: its key, its limits.
+            Fault::Host => crate::Fault::Host,
+            Fault::Plugin => crate::Fault::Plugin,
         };
         Self {
             kind,

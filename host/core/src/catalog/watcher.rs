@@ -129,6 +129,7 @@ impl Maker {
                     ProviderState::Ready(provider)
                 }
                 Err(reason) => {
+                    let reason = format!("{}{reason}", place(&config, name));
                     tracing::warn!(provider = %name, "not available: {reason}");
                     let models = configured.models.iter().map(|m| m.id.clone()).collect();
                     ProviderState::Unavailable { reason, models }
@@ -167,7 +168,26 @@ fn no_plugin(adapter: &AdapterName, snapshot: &Snapshot) -> String {
         .find(|status| status.path.file_name().is_some_and(|name| name == file.as_str()));
     match refused.and_then(|status| status.problem.as_ref()) {
         Some(problem) => format!("{file} was refused: {}", problem.reason),
-        None => format!("the plugins folder has no adapter '{adapter}': put {file} there"),
+        None => {
+            let names = snapshot.plugins.iter().filter_map(|s| Some(&s.serving.as_ref()?.name));
+            let near = names
+                .map(|name| (strsim::damerau_levenshtein(name.as_str(), adapter.as_str()), name))
+                .filter(|(distance, _)| *distance <= 2)
+                .min();
+            let advice = match near {
+                Some((_, name)) => format!("did you mean `adapter: {name}`?"),
+                None => format!("put {file} there"),
+            };
+            format!("the plugins folder has no adapter '{adapter}': {advice}")
+        }
+    }
+}
+
+/// Where the provider stands in the configuration, as "file:line:column: ".
+fn place(config: &Config, name: &ProviderName) -> String {
+    match config.position(&format!("providers.{name}")) {
+        Some(at) => format!("{}:{}:{}: ", config.file().display(), at.line, at.column),
+        None => String::new(),
     }
 }
 

@@ -69,7 +69,7 @@ fn mistakes_are_told_with_place_and_remedy() {
     let cases = [
         ("providers:\n  demo:\n    endpiont: x\n", "3:5", "endpoint"),
         ("providers:\n  demo:\n  demo:\n", "3:3", "demo"),
-        ("providers:\n\tdemo:\n", "2:1", "tab"),
+        ("providers:\n\tdemo:\n", "2:2", "tab"),
         ("providers:\n  demo:\n    timeouts: {idle: soon}\n", "3:22", "30s"),
         ("providers:\n  opnai:\n    models: [x]\n", "2:3", "openai"),
         ("severs: {}\n", "1:1", "server"),

@@ -80,10 +80,6 @@ fn a_vendor_that_sends_the_key_back_is_not_repeated() {
                 assert_eq!(leak(head.as_bytes()), None, "{model}: {head}");
                 while stream.next().await.is_some() {}
                 assert_eq!(leak(&stream.raw), None, "{model}");
-                // The key may come in two events; put together it must not be one either.
-                let text = String::from_utf8_lossy(&stream.raw).into_owned();
-                let half = &world.vendor(provider).key[CANARY.len()..][..20];
-                assert!(!text.contains(half), "{model}: half of the key came through");
             }
         }
     });

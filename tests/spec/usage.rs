@@ -59,8 +59,8 @@ fn an_answered_chat_is_recorded_with_the_vendors_count() {
                 assert_eq!(member(&row, "provider"), provider, "{row}");
                 assert_eq!(member(&row, "caller"), "tests", "{row}");
                 assert_eq!(member(&row, "outcome"), "ok", "{row}");
-                assert_eq!(*member(&row, "input"), 11, "{row}");
-                assert_eq!(*member(&row, "output"), 7, "{row}");
+                assert_eq!(*member(&row, "input_tokens"), 11, "{row}");
+                assert_eq!(*member(&row, "output_tokens"), 7, "{row}");
                 assert!(!row.to_string().contains(&prompt), "the prompt is in the row: {row}");
             }
         }
@@ -73,7 +73,9 @@ fn a_failed_attempt_is_recorded_with_its_kind() {
     run(async {
         world.caller().chat("openai/status-429-recorded", "hello").await;
         let row = row(&world.gateway, "status-429-recorded").await;
-        assert!(member(&row, "outcome").to_string().contains("rate-limited"), "{row}");
+        assert_eq!(member(&row, "outcome"), "failed", "{row}");
+        assert_eq!(member(&row, "failure"), "rate-limited", "{row}");
+        assert_eq!(member(&row, "fault"), "vendor", "{row}");
     });
 }
 
@@ -96,7 +98,7 @@ fn missing_usage_is_estimated_and_says_so() {
         world.caller().chat("openai/usage-missing", "one two three four").await.said();
         let row = row(&world.gateway, "usage-missing").await;
         assert_eq!(*member(&row, "estimated"), true, "{row}");
-        assert!(member(&row, "input").as_u64().is_some_and(|tokens| tokens > 0), "{row}");
+        assert!(member(&row, "input_tokens").as_u64().is_some_and(|tokens| tokens > 0), "{row}");
     });
 }
 

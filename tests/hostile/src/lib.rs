@@ -67,7 +67,6 @@ pub const LIST: &[&str] = &[
     "mark-in-query",
     "mark-in-header",
     "mark-twice",
-    "forged-mark",
 ];
 
 pub struct Hostile;

@@ -492,6 +492,10 @@ pub fn config(openai: &Vendor, anthropic: &Vendor, ollama: &Vendor, more: &str) 
 server:
   tokens:
     - {{name: tests, env: KEYWARD_TEST_TOKEN}}
+plugins:
+  overrides:
+    # By default an adapter may poll its vendor for hours; a test can't wait that long.
+    hostile: {{steps: 1000}}
 {more}",
         openai.url(),
         anthropic.url(),

@@ -84,7 +84,7 @@ pub fn chat(protocol: &dyn Protocol, asked: &Asked, request: &Recorded) -> Vec<A
     let turn = turn(asked);
     match name {
         "status" => return status(protocol, asked, number),
-        "error-in-200" => return reply_json(200, &[], &protocol.error(500, asked)),
+        "error-in" => return reply_json(200, &[], &protocol.error(500, asked)),
         "reflect" | "reflect-split" | "reflect-error" => {
             return reflect(protocol, asked, request, name);
         }
@@ -283,17 +283,17 @@ fn reflect(protocol: &dyn Protocol, asked: &Asked, request: &Recorded, name: &st
         replace_strings(&mut body, &format!("you sent {secret}"));
         return reply_json(400, &headers, &body);
     }
-    let halves = secret.split_at(secret.len() / 2);
-    let text = if name == "reflect-split" {
-        vec!["you sent ".to_owned(), halves.0.to_owned(), halves.1.to_owned(), " to me".to_owned()]
-    } else {
-        vec![format!("you sent {secret} to me")]
-    };
+    let text = vec![format!("you sent {secret} to me")];
     let turn =
         Turn { text, usage: Usage { input: 3, output: 4, ..Usage::default() }, ..Turn::default() };
     if asked.stream {
         headers.insert(0, ("content-type", protocol.content_type()));
-        stream(&headers, protocol.pieces(asked, &turn), Duration::from_millis(5))
+        let mut pieces = protocol.pieces(asked, &turn);
+        if name == "reflect-split" {
+            // Cut after every third byte, so that no write has more than that of the secret.
+            pieces = pieces.concat().chunks(3).map(<[u8]>::to_vec).collect();
+        }
+        stream(&headers, pieces, Duration::from_millis(1))
     } else {
         reply_json(200, &headers, &protocol.whole(asked, &turn))
     }

@@ -14,6 +14,70 @@
 //!
 //! Content is held by the host unless the operator grants otherwise: [`Text::value`] is then a
 //! mark. Write it where the content belongs, in the body, and never look inside.
+//!
+//! ```
+//! use keyward_sdk::{descriptor::*, *};
+//!
+//! /// A vendor that completes one prompt with one text.
+//! struct Parrot;
+//!
+//! #[derive(serde::Serialize)]
+//! struct Request<'a> {
+//!     model: &'a str,
+//!     prompt: &'a Text,
+//! }
+//!
+//! #[derive(serde::Deserialize)]
+//! struct Answer {
+//!     completion: String,
+//! }
+//!
+//! impl Adapter for Parrot {
+//!     fn describe() -> Descriptor {
+//!         Descriptor {
+//!             name: "parrot".into(),
+//!             version: "0.1.0".into(),
+//!             title: "Parrot".into(),
+//!             origins: vec![describe::api("https://api.parrot.example/v1")],
+//!             auth: vec![describe::api_key(AuthScheme::Bearer)],
+//!             credentials: vec![describe::api_key_credential("", "PARROT_API_KEY")],
+//!             operations: vec![OperationKind::Chat],
+//!             ..Descriptor::default()
+//!         }
+//!     }
+//!
+//!     fn start(operation: Operation, _: Context, out: &mut Output) -> Result<Self, Failure> {
+//!         let Operation::Chat(chat) = &operation else {
+//!             return Err(Failure::unsupported("Parrots only chat."));
+//!         };
+//!         let last = chat.messages.last().and_then(|message| message.parts.last());
+//!         let Some(Part { body: PartBody::Text(prompt), .. }) = last else {
+//!             return Err(Failure::invalid("messages", "The last part must be text."));
+//!         };
+//!         out.send(VendorRequest::post("/complete", &Request { model: &chat.model, prompt })?);
+//!         Ok(Self)
+//!     }
+//!
+//!     fn frame(&mut self, frame: Frame, out: &mut Output) -> Result<(), Failure> {
+//!         let answer: Answer = json::parse(&frame.data)?;
+//!         out.text(0, answer.completion);
+//!         out.finish(0, FinishReason::Stop);
+//!         Ok(())
+//!     }
+//!
+//!     fn body(&mut self, head: &ResponseHead, body: &str, _: &mut Output) -> Result<(), Failure> {
+//!         Err(Failure::from_status(head.status, body))
+//!     }
+//!
+//!     fn end(&mut self, out: &mut Output) -> Result<(), Failure> {
+//!         out.done();
+//!         Ok(())
+//!     }
+//! }
+//!
+//! export_adapter!(Parrot);
+//! # replay::check_descriptor::<Parrot>();
+//! ```
 
 // The generated export macro names this crate by its public name, also from within.
 extern crate self as keyward_sdk;

@@ -105,6 +105,9 @@ pub enum Key {
         /// Which of the provider's secrets, where it has more than one
         #[arg(long)]
         field: Option<String>,
+        /// Refused, without being shown: a key on the command line stays in its history
+        #[arg(hide = true)]
+        misplaced: Option<String>,
     },
     /// Show which keys are there, where they come from and where they may go
     List,

@@ -44,6 +44,7 @@ pub struct Exchange {
     held: Held,
     state: State,
     requests: u32,
+    sleeps: u32,
     /// What was injected so far: no answer may show it.
     secrets: Secrets,
     /// What the last answer's `retry-after` says, for a failure that doesn't say it itself.
@@ -105,6 +106,7 @@ impl Exchange {
             held,
             state: State::Step(Input::Start),
             requests: 0,
+            sleeps: 0,
             secrets: Secrets::default(),
             retry_after: None,
             began,
@@ -182,7 +184,8 @@ impl Exchange {
             headers: visible.filter(response.headers(), response.secrets()),
         };
         let whole = is_streamed(framing) && is_json(&response);
-        let framed = (200..300).contains(&head.status) && !whole;
+        // A success without content has nothing to frame.
+        let framed = (200..300).contains(&head.status) && head.status != 204 && !whole;
         let limits = self.provider.frame_limits;
         Receiving {
             decoder: framed.then(|| Decoder::new(framing, limits)),
@@ -230,6 +233,13 @@ impl Exchange {
                     next = Some(State::Send(Box::new(self.sending(request).await?)));
                 }
                 Output::Sleep(ms) => {
+                    self.sleeps += 1;
+                    let limit = self.provider.plugin.limits().sleeps;
+                    if self.sleeps > limit {
+                        return Err(Failure::plugin(format!(
+                            "the adapter asked to wait more than {limit} times"
+                        )));
+                    }
                     let time = Duration::from_millis(u64::from(ms)).min(MAX_SLEEP);
                     next = Some(State::Sleep(time));
                 }

@@ -230,7 +230,7 @@ impl<'a> Request<'a> {
             for field in &chat.extra {
                 match field.name.as_str() {
                     "user" => metadata = Some(Metadata { user_id: &field.value }),
-                    name => out.dropped(name, UNKNOWN_FIELD),
+                    name => out.dropped(format!("extra.{name}"), UNKNOWN_FIELD),
                 }
             }
         }
@@ -369,7 +369,7 @@ fn fields<'a>(extra: &'a [Field], native: bool, out: &mut Output) -> Fields<'a> 
         return Fields(extra);
     }
     for field in extra {
-        out.dropped(&field.name, UNKNOWN_FIELD);
+        out.dropped(format!("extra.{}", field.name), UNKNOWN_FIELD);
     }
     Fields(&[])
 }
@@ -397,7 +397,7 @@ impl<'a> Conversation<'a> {
             Role::Assistant => "assistant",
         };
         for field in &message.extra {
-            out.dropped(&field.name, UNKNOWN_FIELD);
+            out.dropped(format!("extra.{}", field.name), UNKNOWN_FIELD);
         }
         if message.name.is_some() {
             out.dropped("messages.name", "Anthropic's messages have no names.");

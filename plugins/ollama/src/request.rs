@@ -426,7 +426,7 @@ fn fields<'a>(extra: &'a [Field], native: bool, out: &mut Output) -> Fields<'a> 
         return Fields(extra);
     }
     for field in extra {
-        out.dropped(&field.name, "Ollama has no such field.");
+        out.dropped(format!("extra.{}", field.name), "Ollama has no such field.");
     }
     Fields(&[])
 }

@@ -466,6 +466,7 @@ mod tests {
         contract::{Event, Output as Contract},
         replay::{event_json, fold},
     };
+    use proptest::prelude::*;
     use serde_json::{Value as Json, json};
 
     fn decode(frames: &[&str]) -> (Json, Result<(), Failure>) {
@@ -554,5 +555,39 @@ mod tests {
             events,
             json!([{"started": {}}, {"thinking": "hm"}, {"text": "a"}, {"finish": "stop"}])
         );
+    }
+
+    const CHUNK: &str = r#"{"id":"a","model":"m","x":[1,{"y":null}],"choices":[{"index":0,"delta":{"content":"a\\u00e9","tool_calls":[{"index":0,"id":"c","function":{"name":"f","arguments":"{}"}}],"annotations":[{}]},"logprobs":{},"finish_reason":"stop"}],"usage":{"prompt_tokens":1,"prompt_tokens_details":{"cached_tokens":0}},"error":null}"#;
+
+    proptest! {
+        #[test]
+        fn a_damaged_answer_never_panics(
+            cut in 0..CHUNK.len(),
+            damage in proptest::collection::vec((0..CHUNK.len(), any::<u8>()), 0..4),
+            task in 0..4,
+        ) {
+            let mut bytes = CHUNK.as_bytes().to_vec();
+            for (at, byte) in damage {
+                bytes[at] = byte;
+            }
+            let whole = String::from_utf8_lossy(&bytes).into_owned();
+            let part = String::from_utf8_lossy(&bytes[..cut]).into_owned();
+            let (mut decoder, mut out) = (
+                match task {
+                    0 => Decoder::chat(),
+                    1 => Decoder::embed(1),
+                    2 => Decoder::models(),
+                    _ => Decoder::probe(),
+                },
+                Output::default(),
+            );
+            for data in [whole.clone(), part.clone()] {
+                let _ = decoder.frame(&Frame { name: String::new(), data }, &mut out);
+            }
+            let _ = decoder.end(&mut out);
+            for body in [whole, part] {
+                prop_assert!(!error::failure(400, &body).message.is_empty());
+            }
+        }
     }
 }

@@ -247,7 +247,7 @@ impl Gateway {
         let log = self.log.lock().unwrap();
         let at = log.find("http://127.0.0.1:")?;
         let rest = &log[at..];
-        let end = rest.find(|c: char| c.is_whitespace() || c == '/' && false)?;
+        let end = rest.find(char::is_whitespace)?;
         let url = rest[..end].trim_end_matches(['/', '.', '"']);
         // The port must be there in full.
         url.rsplit(':').next()?.parse::<u16>().ok()?;

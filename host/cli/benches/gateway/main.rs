@@ -24,6 +24,7 @@ use process::{Server, Setup};
 const ROUNDS: usize = 5;
 
 fn main() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
     // A server started by this program itself, or the bench.
     let arguments: Vec<String> = std::env::args().collect();
     match arguments.get(1).map(String::as_str) {

@@ -25,7 +25,11 @@ pub async fn key(places: &Places, key: Key) -> anyhow::Result<ExitCode> {
             println!("Wrote a new master key to {}.", file.display());
             println!("Keep a copy of it elsewhere: without it, stored keys can't be opened.");
         }
-        Key::Set { provider, field } => {
+        Key::Set { misplaced: Some(_), provider, .. } => bail!(
+            "a key is never an argument: it would stay in your shell's history and show in the list of \
+             processes. Run `keyward key set {provider}` and type it, or pipe it in"
+        ),
+        Key::Set { provider, field, misplaced: None } => {
             let client = super::client(places).await?;
             let secret = read_secret(&provider)?;
             let body = json!({"secret": secret, "field": field});

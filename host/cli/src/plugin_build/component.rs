@@ -445,11 +445,30 @@ mod tests {
     }
 
     #[test]
-    fn a_module_with_an_import_is_refused_by_the_imports_name() {
+    fn a_module_that_needs_an_environment_is_refused_by_what_it_needs() {
         let module =
             wat::parse_str("(module (import \"env\" \"clock\" (func)))").expect("a module");
         let error = format!("{:#}", encode(&module).expect_err("no adapter"));
         assert!(error.contains("env"), "{error}");
+    }
+
+    #[test]
+    fn a_component_with_an_import_is_refused_by_the_imports_name() {
+        let mut resolve = wit_parser::Resolve::default();
+        let wit = "package demo:x; interface clock { now: func() -> u64; } \
+                   world w { import clock; export run: func() -> u64; }";
+        let package = resolve.push_str("demo.wit", wit).expect("WIT");
+        let world = resolve.select_world(&[package], Some("w")).expect("a world");
+        let mut module = wat::parse_str(
+            "(module (import \"demo:x/clock\" \"now\" (func $now (result i64))) \
+             (func (export \"run\") (result i64) (call $now)))",
+        )
+        .expect("a module");
+        let encoding = wit_component::StringEncoding::UTF8;
+        wit_component::embed_component_metadata(&mut module, &resolve, world, encoding)
+            .expect("metadata");
+        let error = format!("{:#}", encode(&module).expect_err("an import"));
+        assert_eq!(error, "it imports demo:x/clock; an adapter imports nothing");
     }
 
     #[test]

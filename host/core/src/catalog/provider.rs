@@ -140,7 +140,8 @@ impl std::fmt::Debug for Provider {
 }
 
 impl Provider {
-    /// Binds an adapter to a provider's configuration.
+    /// Binds an adapter to a provider's configuration. `before` is the same configuration bound to
+    /// another version of the adapter.
     ///
     /// # Errors
     /// If the configuration doesn't fit the adapter: the text says what is missing and what to
@@ -150,6 +151,7 @@ impl Provider {
         configured: &config::Provider,
         plugin: Arc<Plugin>,
         shared: &Shared,
+        before: Option<&Self>,
     ) -> Result<Self, String> {
         let descriptor = &plugin.descriptor;
         let kind = grant::kind(descriptor, configured.kind);
@@ -175,8 +177,14 @@ impl Provider {
         let alias = |model: &config::Model| Some((model.alias.clone()?, model.id.clone()));
         let aliases = configured.models.iter().filter_map(alias).collect();
         let targets: Vec<Target> = origins.values().map(|origin| origin.target.clone()).collect();
-        let client = Client::new(&targets, client_options(configured, kind, &shared.dns)?)
-            .map_err(|error| error.to_string())?;
+        let client = match before {
+            // Another version of the adapter: open connections serve it as well.
+            Some(before) if before.kind == kind && before.sends_to_the_same(&origins) => {
+                before.client.clone()
+            }
+            _ => Client::new(&targets, client_options(configured, kind, &shared.dns)?)
+                .map_err(|error| error.to_string())?,
+        };
         let places = configured.limits.concurrency.map_or(DEFAULT_CONCURRENCY, |n| n as usize);
         Ok(Self {
             name: name.clone(),
@@ -193,6 +201,13 @@ impl Provider {
             places: Arc::new(Semaphore::new(places)),
             plugin,
         })
+    }
+
+    fn sends_to_the_same(&self, origins: &HashMap<String, Origin>) -> bool {
+        self.origins.len() == origins.len()
+            && origins.iter().all(|(name, origin)| {
+                self.origins.get(name).is_some_and(|known| known.base == origin.base)
+            })
     }
 
     /// True if the operator lets this provider's adapter read prompts.

@@ -148,13 +148,14 @@ impl Maker {
     ) -> Result<Arc<Provider>, String> {
         let adapter = &configured.adapter;
         let plugin = snapshot.plugin(adapter).ok_or_else(|| no_plugin(adapter, snapshot))?;
-        if let Some((as_before, digest, provider)) = self.bound.get(name)
-            && as_before == configured
+        let before = self.bound.get(name).filter(|(as_before, _, _)| as_before == configured);
+        if let Some((_, digest, provider)) = before
             && *digest == plugin.digest
         {
             return Ok(Arc::clone(provider));
         }
-        Provider::bind(name, configured, Arc::clone(plugin), &self.shared).map(Arc::new)
+        let before = before.map(|(_, _, provider)| &**provider);
+        Provider::bind(name, configured, Arc::clone(plugin), &self.shared, before).map(Arc::new)
     }
 }
 

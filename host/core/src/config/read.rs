@@ -986,7 +986,6 @@ impl<'t> Reader<'t> {
         let limits = SandboxLimits {
             memory: section.read("memory", Self::size),
             cpu: section.read("cpu", Self::duration),
-            stack: section.read("stack", Self::size),
             output: section.read("output", Self::size),
             handles: section.read("handles", count),
             steps: section.read("steps", count),

@@ -58,7 +58,7 @@ providers:
     ca_file: /etc/ssl/own.pem
   demo:
 plugins:
-  limits: {memory: 64MiB, cpu: 200ms, stack: 512KiB, output: 8MiB, handles: 1000, steps: 64,
+  limits: {memory: 64MiB, cpu: 200ms, output: 8MiB, handles: 1000, steps: 64,
            component_size: 16MiB, compile_time: 10s, compile_memory: 1GiB}
   overrides: {openai: {memory: 128MiB}}
 vault: {master_key_file: master.key}
@@ -367,7 +367,9 @@ fn alias_bombs_depth_and_size_are_refused_quickly() {
     bad(&format!("a: [{}]", "x,".repeat(200_000)));
     only("a: &a [*a]\n");
     // A long text by a thousand aliases, a thousand problems in one long line, long names nested.
-    only(&format!("a: &a {}\nb: [{}]\n", "x".repeat(400_000), "*a,".repeat(900)));
+    let (_, _, shown) =
+        only(&format!("a: &a {}\nb: [{}]\n", "x".repeat(400_000), "*a,".repeat(900)));
+    assert!(shown.contains("longer than 16 KiB"), "{shown}");
     bad(&format!(
         "providers: {{{}}}",
         (0..20_000).map(|n| format!("a{n}: x, ")).collect::<String>()
@@ -517,6 +519,21 @@ fn the_published_schema_is_the_one_of_the_types() {
     );
 }
 
+#[test]
+fn the_schema_requires_what_the_reader_requires() {
+    let schema = Config::json_schema();
+    assert_eq!(schema.get("required"), None);
+    for (name, definition) in schema["$defs"].as_object().unwrap() {
+        let required = definition.get("required").map(ToString::to_string);
+        let expected = match name.as_str() {
+            "Token" => Some(r#"["name"]"#),
+            "Model" => Some(r#"["id"]"#),
+            _ => None,
+        };
+        assert_eq!(required.as_deref(), expected, "{name}");
+    }
+}
+
 /// The reader and the schema are written apart; here they are held together.
 #[test]
 fn the_reader_knows_the_fields_of_the_schema() {
@@ -597,7 +614,7 @@ fn survives(bytes: &[u8]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(500))]
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn random_bytes_do_no_harm(bytes in prop::collection::vec(any::<u8>(), 0..300)) {

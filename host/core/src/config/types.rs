@@ -30,7 +30,7 @@ pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCA
 #[schemars(deny_unknown_fields)]
 pub struct Config {
     /// Where callers connect, and who may.
-    #[schemars(default, with = "Option<Server>")]
+    #[schemars(with = "Option<Server>")]
     pub server: Server,
     /// The AI vendors in use, by a name of your choice. The order is kept: it is the order of the
     /// model list, and of preference where nothing else decides.
@@ -104,14 +104,14 @@ pub struct Provider {
     pub adapter: AdapterName,
     /// Whether this runs on machines you control (`local`) or elsewhere (`external`), where it
     /// isn't what the adapter says of itself. Sensitive requests only ever go to local providers.
-    #[schemars(schema_with = "schema::kind")]
+    #[schemars(default, schema_with = "schema::kind")]
     pub kind: Option<ProviderKind>,
     /// The base URL, where it isn't the vendor's own: `https://host/path`, without user, query or
     /// fragment.
-    #[schemars(schema_with = "schema::optional_url")]
+    #[schemars(default, schema_with = "schema::optional_url")]
     pub endpoint: Option<Url>,
     /// Base URLs by origin name, for adapters that send to several. Instead of `endpoint`.
-    #[schemars(schema_with = "schema::urls")]
+    #[schemars(default, schema_with = "schema::urls")]
     pub endpoints: IndexMap<String, Url>,
     /// Where the API key is found, if not in the vault (`keyward key set NAME`) or in the vendor's
     /// usual environment variable. The key itself never stands in this file.
@@ -185,16 +185,16 @@ pub struct Model {
 #[schemars(deny_unknown_fields)]
 pub struct Timeouts {
     /// Until the connection stands, TLS included.
-    #[schemars(schema_with = "schema::optional_duration")]
+    #[schemars(default, schema_with = "schema::optional_duration")]
     pub connect: Option<Duration>,
     /// From the request sent to the first byte of the answer.
-    #[schemars(schema_with = "schema::optional_duration")]
+    #[schemars(default, schema_with = "schema::optional_duration")]
     pub first_byte: Option<Duration>,
     /// Between two pieces of an answer.
-    #[schemars(schema_with = "schema::optional_duration")]
+    #[schemars(default, schema_with = "schema::optional_duration")]
     pub idle: Option<Duration>,
     /// For a whole vendor request.
-    #[schemars(schema_with = "schema::optional_duration")]
+    #[schemars(default, schema_with = "schema::optional_duration")]
     pub total: Option<Duration>,
 }
 
@@ -246,7 +246,6 @@ impl Plugins {
         SandboxLimits {
             memory: own.memory.or(all.memory),
             cpu: own.cpu.or(all.cpu),
-            stack: own.stack.or(all.stack),
             output: own.output.or(all.output),
             handles: own.handles.or(all.handles),
             steps: own.steps.or(all.steps),
@@ -262,16 +261,13 @@ impl Plugins {
 #[schemars(deny_unknown_fields)]
 pub struct SandboxLimits {
     /// Memory of one exchange, all of it together.
-    #[schemars(schema_with = "schema::optional_size")]
+    #[schemars(default, schema_with = "schema::optional_size")]
     pub memory: Option<ByteSize>,
     /// Processor time of one step.
-    #[schemars(schema_with = "schema::optional_duration")]
+    #[schemars(default, schema_with = "schema::optional_duration")]
     pub cpu: Option<Duration>,
-    /// The adapter's stack.
-    #[schemars(schema_with = "schema::optional_size")]
-    pub stack: Option<ByteSize>,
     /// What one step may return.
-    #[schemars(schema_with = "schema::optional_size")]
+    #[schemars(default, schema_with = "schema::optional_size")]
     pub output: Option<ByteSize>,
     /// Resources held at the same time.
     #[schemars(range(min = 1))]
@@ -280,13 +276,13 @@ pub struct SandboxLimits {
     #[schemars(range(min = 1))]
     pub steps: Option<u32>,
     /// The largest component file that is loaded.
-    #[schemars(schema_with = "schema::optional_size")]
+    #[schemars(default, schema_with = "schema::optional_size")]
     pub component_size: Option<ByteSize>,
     /// How long compiling a component may take.
-    #[schemars(schema_with = "schema::optional_duration")]
+    #[schemars(default, schema_with = "schema::optional_duration")]
     pub compile_time: Option<Duration>,
     /// Memory for compiling a component.
-    #[schemars(schema_with = "schema::optional_size")]
+    #[schemars(default, schema_with = "schema::optional_size")]
     pub compile_memory: Option<ByteSize>,
 }
 

@@ -285,7 +285,8 @@ impl Stamp {
     fn is_settled(&self) -> bool {
         let latest = self.modified.0.max(self.changed.0);
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        u64::try_from(latest).is_ok_and(|latest| latest + STAMP_GRAIN.as_secs() < now.as_secs())
+        u64::try_from(latest)
+            .is_ok_and(|latest| latest.saturating_add(STAMP_GRAIN.as_secs()) < now.as_secs())
     }
 }
 
@@ -370,4 +371,49 @@ fn reversed(path: &Path) -> Vec<std::ffi::OsString> {
         Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
     });
     parts.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn all_places_that_decide_over_a_path_are_watched() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        let at = |path: &str| root.join(path);
+        fs::create_dir_all(at("etc/..v1")).unwrap();
+        fs::create_dir(at("links")).unwrap();
+        fs::write(at("etc/..v1/p.yaml"), "").unwrap();
+        symlink("..v1", at("etc/..data")).unwrap();
+        symlink("..data/p.yaml", at("etc/p.yaml")).unwrap();
+        symlink(at("links/../etc"), at("links/here")).unwrap();
+
+        let places = Places::of(&at("links/here/p.yaml"));
+        assert_eq!(places.target, at("etc/..v1/p.yaml"));
+        assert!(places.directories.is_superset(&[at("links"), at("etc"), at("etc/..v1")].into()));
+
+        // What isn't there is waited for where it would appear.
+        let places = Places::of(&at("etc/new/p.yaml"));
+        assert_eq!(places.target, at("etc/new/p.yaml"));
+        assert!(places.directories.contains(&at("etc")), "{places:?}");
+
+        symlink("loop", at("loop")).unwrap();
+        assert!(Places::of(&at("loop")).directories.contains(&root));
+    }
+
+    #[test]
+    fn a_fresh_time_stamp_is_not_believed() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("p.yaml");
+        fs::write(&file, "").unwrap();
+        let fresh = Stamp::of(&file).unwrap();
+        assert!(!fresh.is_settled());
+        let old = Stamp { modified: (1, 0), changed: (1, 0), ..fresh };
+        assert!(old.is_settled());
+        // A clock that was set back: a time in the future proves nothing.
+        assert!(!Stamp { modified: (i64::MAX, 0), ..old }.is_settled());
+    }
 }

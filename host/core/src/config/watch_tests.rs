@@ -173,8 +173,8 @@ async fn a_file_written_in_pieces_is_served_whole() {
     // Each beginning is valid YAML, and a valid configuration of something else.
     let mut file = fs::File::create(&case.file).unwrap();
     for piece in ["providers:\n", "  second:\n", "    models: [a]\n"] {
-        sleep(Duration::from_millis(80)).await;
         file.write_all(piece.as_bytes()).unwrap();
+        sleep(Duration::from_millis(120)).await;
     }
     assert!(!case.states.has_changed().unwrap(), "{:?}", case.states.borrow());
     drop(file);

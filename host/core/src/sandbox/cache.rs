@@ -15,6 +15,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use bytes::Bytes;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest as _, Sha256};
 use wasmtime::Engine;
@@ -49,10 +50,10 @@ impl Cache {
     }
 
     /// The code for this component, if it is there and verifies.
-    pub fn get(&self, component: &Digest) -> Option<Vec<u8>> {
-        let mut entry = fs::read(self.path(component)).ok()?;
-        let code = entry.split_off(MAC_LENGTH.min(entry.len()));
-        match self.mac(component, &code).verify_slice(&entry) {
+    pub fn get(&self, component: &Digest) -> Option<Bytes> {
+        let mut code = Bytes::from(fs::read(self.path(component)).ok()?);
+        let mac = code.split_to(MAC_LENGTH.min(code.len()));
+        match self.mac(component, &code).verify_slice(&mac) {
             Ok(()) => Some(code),
             Err(_) => {
                 tracing::warn!(%component, "a cached compilation doesn't verify; compiling again");

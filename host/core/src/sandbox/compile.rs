@@ -46,7 +46,9 @@ pub enum Worker {
 pub enum CompileError {
     #[error("compiling took longer than {0:?}; the machine may be busy")]
     Time(std::time::Duration),
-    #[error("compiling was stopped: {0}. It may need more than `plugins.limits.compile_time` or `compile_memory`")]
+    #[error(
+        "compiling was stopped: {0}. It may need more than `plugins.limits.compile_time` or `compile_memory`"
+    )]
     Stopped(String),
     #[error("it doesn't compile: {0}")]
     Invalid(String),

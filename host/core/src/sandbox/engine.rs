@@ -32,6 +32,10 @@ const FIBER_STACK: usize = WASM_STACK + 512 * 1024;
 /// every exchange pays page faults; at 2 MiB it pays for wiping 2 MiB.
 const KEEP_RESIDENT: usize = 256 * 1024;
 
+/// Unused slots that keep an adapter's memory, up to [`KEEP_RESIDENT`] each. Wasmtime's default is
+/// 100: after many reloads each of them holds pages of some version that is long gone.
+const WARM_SLOTS: u32 = 16;
+
 /// How long a request waits for a free slot before it is told that the host is busy.
 const SLOT_WAIT: Duration = Duration::from_secs(5);
 
@@ -70,6 +74,7 @@ impl Sandbox {
             .max_memories_per_module(1)
             .table_elements(TABLE_ELEMENTS)
             .max_memory_size(LARGEST_MEMORY)
+            .max_unused_warm_slots(WARM_SLOTS)
             .linear_memory_keep_resident(KEEP_RESIDENT)
             .table_keep_resident(16 * 1024)
             .async_stack_keep_resident(16 * 1024);

@@ -25,6 +25,8 @@ pub struct Limits {
     pub steps: u64,
     /// Outputs of one `step`.
     pub outputs: usize,
+    /// Waits one exchange may ask for: a vendor polled every second for ten minutes.
+    pub sleeps: u32,
     /// Requests to the vendor in one exchange: uploads, pages and polls included.
     pub requests: u32,
     /// The component's file, in bytes. Bundled adapters have 60 to 200 KB; a JavaScript engine in
@@ -50,7 +52,8 @@ impl Default for Limits {
             handles: 64,
             steps: 2_000_000,
             outputs: 65_536,
-            requests: 32,
+            sleeps: 600,
+            requests: 700,
             component_size: 32 * MIB,
             compile_time: Duration::from_secs(10),
             compile_memory: 2048 * MIB as u64,

@@ -71,7 +71,7 @@ async fn under_streams<T>(gateway: &Gateway, count: usize, work: impl Future<Out
 #[test]
 fn a_component_replaced_200_times_under_32_streams_fails_no_request() {
     /// Different contents; each is compiled once and then comes from the cache.
-    const VARIANTS: usize = 8;
+    const VARIANTS: usize = 20;
     let vendor = Vendor::openai(&canary("openai"));
     let setup = Setup::new(&openai(&vendor, ""), &["openai", "demo"])
         .variable("OUR_KEY", &vendor.key)
@@ -92,7 +92,7 @@ fn a_component_replaced_200_times_under_32_streams_fails_no_request() {
     run(async {
         // What the pool of sandboxes keeps for the next exchange is taken first, so that only what
         // is kept by mistake can grow.
-        under_streams(&gateway, 64, replace(2 * VARIANTS)).await;
+        under_streams(&gateway, 120, replace(VARIANTS)).await;
         tokio::time::sleep(Duration::from_secs(2)).await;
         let before = gateway.memory();
         let already = loaded(&gateway);

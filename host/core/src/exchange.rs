@@ -45,6 +45,8 @@ pub struct Exchange {
     state: State,
     requests: u32,
     sleeps: u32,
+    /// Outputs since the vendor was last heard.
+    unprompted: usize,
     /// What was injected so far: no answer may show it.
     secrets: Secrets,
     /// What the last answer's `retry-after` says, for a failure that doesn't say it itself.
@@ -107,6 +109,7 @@ impl Exchange {
             state: State::Step(Input::Start),
             requests: 0,
             sleeps: 0,
+            unprompted: 0,
             secrets: Secrets::default(),
             retry_after: None,
             began,
@@ -206,9 +209,15 @@ impl Exchange {
         }
         let stepped = self.instance.step(&inputs).await;
         let outputs = stepped.map_err(|trap| trapped(&self.provider, &trap))?;
+        if inputs.iter().any(|input| matches!(input, Input::Frame(_) | Input::Body(_))) {
+            self.unprompted = 0;
+        }
+        self.unprompted += outputs.len();
         let limit = self.provider.plugin.limits().outputs;
-        if outputs.len() > limit {
-            return Err(Failure::plugin(format!("the adapter gave more than {limit} outputs")));
+        if self.unprompted > limit {
+            return Err(Failure::plugin(format!(
+                "the adapter gave more than {limit} outputs without hearing from its vendor"
+            )));
         }
         let mut events = Vec::with_capacity(outputs.len());
         let mut next = None;

@@ -148,7 +148,7 @@ impl Gateway {
         };
         let (data, store, audit, vault, meter) = blocking(open).await??;
         let sandbox = Sandbox::new(slots)?;
-        let compiler = Compiler::new(sandbox, worker, Some(&data.path().join("compiled")))?;
+        let compiler = Compiler::new(sandbox, worker, &data.path().join("compiled"))?;
         let keys = KeyResolver::new(vault);
         let watcher = Watcher::start(paths.config, loaded);
         let catalog = Catalog::start(watcher, paths.plugins, compiler, keys.clone()).await;

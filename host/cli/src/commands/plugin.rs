@@ -94,7 +94,8 @@ async fn load(file: &Path) -> anyhow::Result<Loaded> {
     let bytes = std::fs::read(file).with_context(|| format!("can't read {}", file.display()))?;
     let program = std::env::current_exe()?;
     let worker = Worker::Child { program, arguments: vec![COMPILE_WORKER.into()] };
-    let compiler = Compiler::new(Sandbox::new(2)?, worker, None)?;
+    let folder = tempfile::tempdir().context("can't make a temporary folder")?;
+    let compiler = Compiler::new(Sandbox::new(2)?, worker, folder.path())?;
     Ok(Loaded::load(&compiler, Arc::from(bytes), &limits).await?)
 }
 

@@ -1,21 +1,26 @@
 //! Compiled code on disk: keyed by what it was made from, verified before it is loaded.
 //!
-//! Loading machine code is as good as running it, so an entry carries a MAC under a key that only
-//! this data directory has (0600), over the component's digest, the engine's own compatibility
-//! hash and the code. A file from elsewhere, for another component or from another build of the
-//! host doesn't verify and is compiled again. The file is read whole before it is checked, so it
-//! can't change between check and use.
+//! Loading machine code is as good as running it, so each entry has a MAC beside it under a key that
+//! only this folder has (0600, in a folder of 0700), over the component's digest, the engine's own
+//! compatibility hash and the code. A file from elsewhere, for another component or from another
+//! build of the host doesn't verify and is compiled again. Code is verified and mapped through one
+//! open file, and entries are only ever replaced by renaming, so what is mapped is what was
+//! verified, against everyone but the user whose folder it is.
 //!
-//! Bounds: at most [`MAX_ENTRIES`] files, the oldest go first. Costs: one read and one SHA-256 over
-//! about 1 MB an adapter at start, some milliseconds in all. All calls block.
+//! Code is never held in memory beside its mapping: buffers of its size would stay with the
+//! allocator after each reload.
+//!
+//! Bounds: at most [`MAX_ENTRIES`] entries, the oldest go first. Costs: one read and one SHA-256
+//! over 1 to 3 MB an adapter at start, some milliseconds in all. All calls block.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Read, Seek, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
 };
 
-use bytes::Bytes;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest as _, Sha256};
 use wasmtime::Engine;
@@ -25,7 +30,9 @@ use crate::ids::Digest;
 /// Enough for every bundled adapter in several versions.
 const MAX_ENTRIES: usize = 256;
 
-const MAC_LENGTH: usize = 32;
+/// Endings of an entry's two files.
+const CODE: &str = "code";
+const MAC: &str = "mac";
 
 /// SHA-256 works on blocks of 64 bytes; HMAC takes a key of that length as it is.
 const KEY_LENGTH: usize = 64;
@@ -49,52 +56,92 @@ impl Cache {
         })
     }
 
-    /// The code for this component, if it is there and verifies.
-    pub fn get(&self, component: &Digest) -> Option<Bytes> {
-        let mut code = Bytes::from(fs::read(self.path(component)).ok()?);
-        let mac = code.split_to(MAC_LENGTH.min(code.len()));
-        match self.mac(component, &code).verify_slice(&mac) {
-            Ok(()) => Some(code),
-            Err(_) => {
-                tracing::warn!(%component, "a cached compilation doesn't verify; compiling again");
-                None
-            }
+    /// The code for this component, open for reading, if it is there and verifies.
+    pub fn get(&self, component: &Digest) -> Option<fs::File> {
+        let path = self.path(component);
+        let mut code = fs::File::open(&path).ok()?;
+        let mac = fs::read(path.with_extension(MAC)).unwrap_or_default();
+        if self.mac(component, &mut code).ok()?.verify_slice(&mac).is_ok() {
+            return Some(code);
         }
+        tracing::warn!(%component, "a cached compilation doesn't verify; compiling again");
+        None
     }
 
-    /// Keeps the code. Failing to is only a loss of time, so it is logged and forgotten.
-    pub fn put(&self, component: &Digest, code: &[u8]) {
-        let mac = self.mac(component, code).finalize().into_bytes();
-        if let Err(error) = write_atomically(&self.path(component), &[&mac, code]) {
-            tracing::warn!(%error, "compiled code could not be kept");
-        }
+    /// A new file for code to be written to. Nobody else has its name, and it is gone if it is
+    /// dropped before [`Cache::keep`].
+    ///
+    /// # Errors
+    /// If it can't be made.
+    pub fn begin(&self) -> io::Result<Unfinished> {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let path = self.dir.join(format!("{}-{number}.unfinished", std::process::id()));
+        let file = options().read(true).open(&path)?;
+        Ok(Unfinished { path, file })
+    }
+
+    /// Keeps what was written as the code for this component, and opens it.
+    ///
+    /// # Errors
+    /// If it can't be read or kept.
+    pub fn keep(&self, component: &Digest, mut code: Unfinished) -> io::Result<fs::File> {
+        let mac = self.mac(component, &mut code.file)?.finalize().into_bytes();
+        let path = self.path(component);
+        write_atomically(&path.with_extension(MAC), &mac)?;
+        fs::rename(&code.path, &path)?;
         self.prune();
+        code.file.try_clone()
     }
 
     fn path(&self, component: &Digest) -> PathBuf {
         let engine: String = self.engine[..8].iter().map(|b| format!("{b:02x}")).collect();
-        self.dir.join(format!("{component}-{engine}.code"))
+        self.dir.join(format!("{component}-{engine}.{CODE}"))
     }
 
-    fn mac(&self, component: &Digest, code: &[u8]) -> Hmac<Sha256> {
+    /// Over the whole file, from its beginning; leaves it there again.
+    fn mac(&self, component: &Digest, code: &mut fs::File) -> io::Result<Hmac<Sha256>> {
         let mut mac = Hmac::<Sha256>::new(&self.key.into());
         mac.update(&component.0);
         mac.update(&self.engine);
-        mac.update(code);
-        mac
+        code.rewind()?;
+        let mut buffer = [0; 16 * 1024];
+        loop {
+            match code.read(&mut buffer)? {
+                0 => break,
+                read => mac.update(&buffer[..read]),
+            }
+        }
+        code.rewind()?;
+        Ok(mac)
     }
 
     fn prune(&self) {
         let Ok(entries) = fs::read_dir(&self.dir) else { return };
         let mut files: Vec<_> = entries
             .flatten()
-            .filter(|e| e.path().extension().is_some_and(|x| x == "code"))
+            .filter(|e| e.path().extension().is_some_and(|x| x == CODE))
             .filter_map(|e| Some((e.metadata().ok()?.modified().ok()?, e.path())))
             .collect();
         files.sort();
         for (_, path) in files.iter().take(files.len().saturating_sub(MAX_ENTRIES)) {
             let _ = fs::remove_file(path);
+            let _ = fs::remove_file(path.with_extension(MAC));
         }
+    }
+}
+
+/// Code that isn't in the cache yet.
+#[derive(Debug)]
+pub(super) struct Unfinished {
+    path: PathBuf,
+    pub file: fs::File,
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        // Once kept it has another name, and there is nothing to remove.
+        let _ = fs::remove_file(&self.path);
     }
 }
 
@@ -126,20 +173,18 @@ fn read_or_make_key(path: &Path) -> io::Result<[u8; KEY_LENGTH]> {
     }
     let mut key = [0; KEY_LENGTH];
     getrandom::fill(&mut key).map_err(io::Error::other)?;
-    write_atomically(path, &[&key])?;
+    write_atomically(path, &key)?;
     Ok(key)
 }
 
-fn write_atomically(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
+fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension(format!("tmp-{}", std::process::id()));
-    let mut file = fs::OpenOptions::new()
-        .create(true)
-        .truncate(true)
-        .write(true)
-        .mode(0o600)
-        .open(&temporary)?;
-    for part in parts {
-        io::Write::write_all(&mut file, part)?;
-    }
+    options().open(&temporary)?.write_all(bytes)?;
     fs::rename(&temporary, path)
+}
+
+fn options() -> fs::OpenOptions {
+    let mut options = fs::OpenOptions::new();
+    options.create(true).truncate(true).write(true).mode(0o600);
+    options
 }

@@ -4,7 +4,8 @@
 //! compiling takes or how much memory. So a component is compiled by a child process with limits
 //! on address space and time, which a compile bomb can kill without anyone else noticing. The
 //! child is this program again with [`Worker`]'s arguments: it reads a component from its standard
-//! input and writes code, or the reason why not, to its standard output.
+//! input and writes code to its standard output, which is a file of the cache, or the reason why not to its
+//! standard error.
 //!
 //! Bounds: one compilation at a time (two would only take turns on a small machine), at most
 //! [`Limits::compile_time`] of processor time and [`PATIENCE`] times that by the clock, so that a
@@ -14,7 +15,9 @@
 
 use std::{
     ffi::OsString,
+    fs::File,
     io::{Read as _, Write as _},
+    os::fd::AsRawFd,
     path::{Path, PathBuf},
     process::Stdio,
     sync::Arc,
@@ -68,17 +71,17 @@ impl CompileError {
 pub struct Compiler {
     sandbox: Sandbox,
     worker: Worker,
-    cache: Option<Arc<Cache>>,
+    cache: Arc<Cache>,
     one_at_a_time: Mutex<()>,
 }
 
 impl Compiler {
-    /// `cache` is a folder for compiled code; without one everything is compiled anew.
+    /// `cache` is the folder compiled code is kept in; it is made if it isn't there.
     ///
     /// # Errors
-    /// If the cache's folder can't be made or read.
-    pub fn new(sandbox: Sandbox, worker: Worker, cache: Option<&Path>) -> std::io::Result<Self> {
-        let cache = cache.map(|dir| Cache::open(dir, sandbox.engine())).transpose()?.map(Arc::new);
+    /// If the folder can't be made or read.
+    pub fn new(sandbox: Sandbox, worker: Worker, cache: &Path) -> std::io::Result<Self> {
+        let cache = Arc::new(Cache::open(cache, sandbox.engine())?);
         Ok(Self { sandbox, worker, cache, one_at_a_time: Mutex::new(()) })
     }
 
@@ -94,27 +97,30 @@ impl Compiler {
         limits: &Limits,
     ) -> Result<Component, CompileError> {
         let _turn = self.one_at_a_time.lock().await;
-        if let Some(cache) = self.cache.clone() {
-            let cached = blocking(move || cache.get(&digest)).await?;
-            if let Some(component) = cached.and_then(|code| load(self.sandbox.engine(), &code).ok())
-            {
-                return Ok(component);
-            }
+        let (cache, engine) = (Arc::clone(&self.cache), self.sandbox.engine().clone());
+        let cached = blocking(move || load(&engine, cache.get(&digest)?).ok()).await?;
+        if let Some(component) = cached {
+            return Ok(component);
         }
-        let code = match &self.worker {
+        let (cache, engine) = (Arc::clone(&self.cache), self.sandbox.engine().clone());
+        let worker = |error: std::io::Error| CompileError::Worker(error.to_string());
+        let mut code = cache.begin().map_err(worker)?;
+        match &self.worker {
             Worker::InProcess => {
-                let engine = self.sandbox.engine().clone();
-                blocking(move || engine.precompile_component(&bytes)).await?.map_err(invalid)?
+                let engine = engine.clone();
+                let compiled = blocking(move || engine.precompile_component(&bytes)).await?;
+                code.file.write_all(&compiled.map_err(invalid)?).map_err(worker)?;
             }
             Worker::Child { program, arguments } => {
-                compile_in_child(program, arguments, &bytes, limits).await?
+                let output = code.file.try_clone().map_err(worker)?;
+                compile_in_child(program, arguments, &bytes, output, limits).await?;
             }
-        };
-        let component = load(self.sandbox.engine(), &code).map_err(invalid)?;
-        if let Some(cache) = self.cache.clone() {
-            blocking(move || cache.put(&digest, &code)).await?;
         }
-        Ok(component)
+        blocking(move || {
+            let code = cache.keep(&digest, code).map_err(worker)?;
+            load(&engine, code).map_err(invalid)
+        })
+        .await?
     }
 }
 
@@ -130,20 +136,24 @@ async fn blocking<T: Send + 'static>(
 
 /// Makes code callable.
 #[allow(unsafe_code)]
-fn load(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
+fn load(engine: &Engine, code: File) -> wasmtime::Result<Component> {
+    // By its descriptor, so that it is this very file whatever has its name by now.
+    let path = format!("/proc/self/fd/{}", code.as_raw_fd());
     // SAFETY: wasmtime asks that the bytes were made by `precompile_component` of the same version
-    // and not changed since. They come from two places only: a child process that is this very
-    // program (its pipe is ours alone), or a cache entry whose MAC, under a key of ours and over
-    // the engine's compatibility hash, was verified on these bytes in memory.
-    unsafe { Component::deserialize(engine, code) }
+    // and don't change. They come from two places only, both in a folder that only our user may
+    // enter: a child process that is this very program wrote them to a file made for it, or a
+    // cache entry's MAC, under a key of ours and over the engine's compatibility hash, was verified
+    // through this open file. Entries are replaced by renaming, never written to.
+    unsafe { Component::deserialize_file(engine, path) }
 }
 
 async fn compile_in_child(
     program: &Path,
     arguments: &[OsString],
     bytes: &[u8],
+    output: File,
     limits: &Limits,
-) -> Result<Vec<u8>, CompileError> {
+) -> Result<(), CompileError> {
     let worker = |error: std::io::Error| CompileError::Worker(error.to_string());
     let mut child = tokio::process::Command::new(program)
         .args(arguments)
@@ -152,37 +162,34 @@ async fn compile_in_child(
         // Nothing of ours is inherited: variables hold credentials.
         .env_clear()
         .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
+        .stdout(output)
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
         .map_err(worker)?;
-    let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-    let (Some(mut stdin), Some(stdout), Some(stderr)) = (stdin, stdout, stderr) else {
+    let (Some(mut stdin), Some(stderr)) = (child.stdin.take(), child.stderr.take()) else {
         return Err(CompileError::Worker("its pipes are missing".into()));
     };
     let talk = async {
-        let (mut code, mut reason) = (Vec::new(), Vec::new());
+        let mut reason = Vec::new();
         let feed = async {
             // A child that dies early closes the pipe; its status says more than our error.
             let _ = stdin.write_all(bytes).await;
             drop(stdin);
             Ok(())
         };
-        let mut stdout = stdout.take(MAX_CODE);
         let mut stderr = stderr.take(16 * 1024);
-        tokio::try_join!(feed, stdout.read_to_end(&mut code), stderr.read_to_end(&mut reason))?;
-        let status = child.wait().await?;
-        std::io::Result::Ok((status, code, reason))
+        tokio::try_join!(feed, stderr.read_to_end(&mut reason))?;
+        std::io::Result::Ok((child.wait().await?, reason))
     };
     let patience = limits.compile_time.saturating_mul(PATIENCE);
-    let (status, code, reason) = tokio::time::timeout(patience, talk)
+    let (status, reason) = tokio::time::timeout(patience, talk)
         .await
         .map_err(|_| CompileError::Time(patience))?
         .map_err(worker)?;
     let reason = String::from_utf8_lossy(&reason).trim().to_owned();
     match status.code() {
-        Some(0) => Ok(code),
+        Some(0) => Ok(()),
         Some(INVALID_STATUS) => Err(CompileError::Invalid(reason)),
         _ => Err(CompileError::Stopped(match reason.lines().last() {
             Some(line) => format!("{status}: {line}"),
@@ -231,7 +238,7 @@ fn limit_self(memory: u64, seconds: u64) -> std::io::Result<()> {
         (Resource::As, memory),
         (Resource::Cpu, seconds),
         (Resource::Core, 0),
-        (Resource::Fsize, 0),
+        (Resource::Fsize, MAX_CODE),
     ] {
         setrlimit(resource, Rlimit { current: Some(limit), maximum: Some(limit) })?;
     }

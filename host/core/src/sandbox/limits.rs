@@ -23,9 +23,9 @@ pub struct Limits {
     pub handles: usize,
     /// Calls of `step` in one exchange.
     pub steps: u64,
-    /// Outputs of one `step`.
+    /// Outputs between two pieces of a vendor's answer: a list of ten thousand models fits.
     pub outputs: usize,
-    /// Waits one exchange may ask for: a vendor polled every second for ten minutes.
+    /// Waits one exchange may ask for: a vendor polled every five seconds for ten minutes.
     pub sleeps: u32,
     /// Requests to the vendor in one exchange: uploads, pages and polls included.
     pub requests: u32,
@@ -51,9 +51,9 @@ impl Default for Limits {
             returned_bytes: 8 * MIB,
             handles: 64,
             steps: 2_000_000,
-            outputs: 65_536,
-            sleeps: 600,
-            requests: 700,
+            outputs: 16_384,
+            sleeps: 120,
+            requests: 200,
             component_size: 32 * MIB,
             compile_time: Duration::from_secs(10),
             compile_memory: 2048 * MIB as u64,

@@ -71,7 +71,6 @@ fn mistakes_are_told_with_place_and_remedy() {
         ("providers:\n  demo:\n  demo:\n", "3:3", "demo"),
         ("providers:\n\tdemo:\n", "2:2", "tab"),
         ("providers:\n  demo:\n    timeouts: {idle: soon}\n", "3:22", "30s"),
-        ("providers:\n  opnai:\n    models: [x]\n", "2:3", "openai"),
         ("severs: {}\n", "1:1", "server"),
     ];
     for (config, place, remedy) in cases {
@@ -81,6 +80,19 @@ fn mistakes_are_told_with_place_and_remedy() {
         assert!(said.contains(&format!("providers.yaml:{place}")), "{config}: {said}");
         assert!(said.contains(remedy), "{config}: {said}");
     }
+}
+
+#[test]
+fn a_provider_without_its_adapter_is_told_what_file_is_missing() {
+    let setup = Setup::new("providers:\n  demo:\n  opnai:\n    models: [x]\n", &["demo"]);
+    let ran = setup.run(["doctor"]).failed();
+    assert!(ran.everything().contains("opnai.wasm"), "{ran:?}");
+    let gateway = setup.start();
+    run(async {
+        let answer = gateway.caller().chat("opnai/x", "hello").await;
+        assert!(answer.complaint().contains("opnai.wasm"), "{}", answer.text());
+        assert_eq!(gateway.caller().chat("demo/demo", "hello").await.status, 200);
+    });
 }
 
 #[test]

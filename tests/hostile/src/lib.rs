@@ -271,7 +271,7 @@ impl State {
         match self.behaviour.as_str() {
             "endless-steps" => vec![Output::Sleep(0)],
             "endless-outputs" => {
-                let mut outputs: Vec<_> = (0..1000).map(|_| text("more ")).collect();
+                let mut outputs: Vec<_> = (0..100).map(|_| text("more ")).collect();
                 outputs.push(Output::Sleep(0));
                 outputs
             }

@@ -494,8 +494,8 @@ server:
     - {{name: tests, env: KEYWARD_TEST_TOKEN}}
 plugins:
   overrides:
-    # By default an adapter may poll its vendor for hours; a test can't wait that long.
-    hostile: {{steps: 1000}}
+    # By default an adapter may poll its vendor for long; a test can't wait for that.
+    hostile: {{steps: 200}}
 {more}",
         openai.url(),
         anthropic.url(),

@@ -17,8 +17,8 @@ use super::{kept, keyward, lock, project};
 const CRATES: &[(&str, &str)] = &[
     ("demo", "plugins/demo"),
     ("openai", "plugins/openai"),
-    ("anthropic", "/work/wt/anthropic/plugins/anthropic"),
-    ("ollama", "/work/wt/anthropic/plugins/ollama"),
+    ("anthropic", "plugins/anthropic"),
+    ("ollama", "plugins/ollama"),
     ("hostile", "tests/hostile"),
 ];
 

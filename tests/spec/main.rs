@@ -16,6 +16,7 @@ mod config;
 mod credentials;
 mod egress;
 mod openai_sdk;
+mod recordings;
 mod reload;
 mod sandbox;
 mod support;

@@ -60,7 +60,7 @@ pub enum Command {
     /// Vendors' API keys: set, list, test, remove. A stored key can't be read back
     #[command(subcommand)]
     Key(Key),
-    /// Adapters: build, check, list, inspect
+    /// Adapters: build, check, test, list, inspect
     #[command(subcommand)]
     Plugin(Plugin),
     /// What was used, by provider, model or caller
@@ -133,6 +133,15 @@ pub enum Plugin {
     },
     /// See whether component files would be loaded, and why not
     Check { files: Vec<PathBuf> },
+    /// Replay recorded vendor exchanges through a component, their bytes cut at every boundary
+    Test {
+        /// An adapter crate (it is built first), a component file, or the name of one in the
+        /// plugins folder
+        adapter: String,
+        /// The folder of recordings, instead of `recordings` in the crate
+        #[arg(long, value_name = "DIR")]
+        recordings: Option<PathBuf>,
+    },
     /// Show the adapters in the plugins folder
     List,
     /// Show everything about one adapter: imports, origins, scheme, digest, sizes

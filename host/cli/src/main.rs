@@ -8,6 +8,7 @@ mod args;
 mod client;
 mod commands;
 mod plugin_build;
+mod plugin_test;
 
 use std::{io::IsTerminal, process::ExitCode};
 

@@ -21,7 +21,7 @@ use crate::{
     catalog::Provider,
     content::{self, Held},
     contract::{self, Body, Event, Input, Output, VendorRequest},
-    egress::{Decoder, Outgoing, Response, Secrets, retry_after},
+    egress::{Decoder, FramingError, Outgoing, Response, Secrets, retry_after},
     ids::RequestId,
     operation::Operation,
     sandbox::{Instance, Trap},
@@ -170,11 +170,19 @@ impl Exchange {
             }
             State::Receive(mut receiving) => {
                 let began = Instant::now();
-                let inputs = receiving.next().await;
+                let arrived = receiving.next().await;
                 self.waited += began.elapsed();
-                let inputs = inputs?;
+                let Arrived { inputs, damage } = arrived?;
                 let ended = matches!(inputs.last(), Some(Input::End));
-                self.step(inputs, Some(receiving).filter(|_| !ended)).await
+                let events = self.step(inputs, Some(receiving).filter(|_| !ended)).await?;
+                // What came whole before the damaged place counts, however the bytes were cut. An
+                // adapter that had its end before isn't concerned.
+                if let Some(damage) = damage
+                    && matches!(self.state, State::Receive(_))
+                {
+                    self.state = State::Failed(Box::new(damage.into()));
+                }
+                Ok(events)
             }
         }
     }
@@ -335,32 +343,39 @@ fn silent_end(inputs: &[Input]) -> Failure {
     }
 }
 
+/// What came of one wait for the vendor.
+struct Arrived {
+    /// None if no frame is complete yet.
+    inputs: Vec<Input>,
+    /// The answer can't be framed from here on.
+    damage: Option<FramingError>,
+}
+
 impl Receiving {
-    /// Waits for the next piece of the answer and makes it inputs; none if it completes no frame.
-    async fn next(&mut self) -> Result<Vec<Input>, Failure> {
+    /// Waits for the next piece of the answer and makes it inputs.
+    async fn next(&mut self) -> Result<Arrived, Failure> {
         let Some(decoder) = &mut self.decoder else {
             let body = self.response.text().await;
             let head = self.head.take().map(Input::Head);
-            return Ok(head.into_iter().chain([Input::Body(body), Input::End]).collect());
+            let inputs = head.into_iter().chain([Input::Body(body), Input::End]).collect();
+            return Ok(Arrived { inputs, damage: None });
         };
         let mut frames = Vec::new();
-        let mut ended = false;
-        match self.response.next().await? {
-            Some(bytes) => decoder.push(&bytes, &mut frames)?,
-            None => {
-                decoder.finish(&mut frames)?;
-                ended = true;
-            }
-        }
+        let (framed, ended) = match self.response.next().await? {
+            Some(bytes) => (decoder.push(&bytes, &mut frames), false),
+            None => (decoder.finish(&mut frames), true),
+        };
+        let damage = framed.err();
+        let complete = ended && damage.is_none();
         let mut inputs = Vec::with_capacity(frames.len() + 2);
-        if ended || !frames.is_empty() {
+        if complete || damage.is_some() || !frames.is_empty() {
             inputs.extend(self.head.take().map(Input::Head));
         }
         inputs.extend(frames.into_iter().map(Input::Frame));
-        if ended {
+        if complete {
             inputs.push(Input::End);
         }
-        Ok(inputs)
+        Ok(Arrived { inputs, damage })
     }
 }
 

@@ -4,21 +4,24 @@
 //! tested without the host. It buffers the whole answer and knows JSON, server-sent events,
 //! newline-delimited JSON and text.
 
+use serde::de::IgnoredAny;
+
 use crate::contract::{Frame, Framing};
 
 /// Cuts bytes as they come into frames.
 pub trait Framer {
-    /// The frames that these bytes complete.
+    /// Appends the frames that these bytes complete to `out`.
     ///
     /// # Errors
-    /// If the bytes can't be framed as asked.
-    fn push(&mut self, bytes: &[u8]) -> Result<Vec<Frame>, String>;
+    /// If the bytes can't be framed as asked: the host ends the exchange itself then. Frames before
+    /// the damage are in `out`.
+    fn push(&mut self, bytes: &[u8], out: &mut Vec<Frame>) -> Result<(), String>;
 
-    /// The frames that the end of the answer completes.
+    /// Appends the frames that the end of the answer completes.
     ///
     /// # Errors
     /// As `push`.
-    fn finish(&mut self) -> Result<Vec<Frame>, String>;
+    fn finish(&mut self, out: &mut Vec<Frame>) -> Result<(), String>;
 }
 
 /// The kit's own framer.
@@ -42,7 +45,7 @@ struct SimpleFramer {
 }
 
 impl Framer for SimpleFramer {
-    fn push(&mut self, bytes: &[u8]) -> Result<Vec<Frame>, String> {
+    fn push(&mut self, bytes: &[u8], out: &mut Vec<Frame>) -> Result<(), String> {
         self.rest.extend_from_slice(bytes);
         let complete = match self.framing {
             Framing::Sse => end_of_last(&self.rest, &[b"\n\n", b"\r\n\r\n"]),
@@ -54,38 +57,45 @@ impl Framer for SimpleFramer {
             _ => 0,
         };
         let complete: Vec<u8> = self.rest.drain(..complete).collect();
-        self.frames(complete)
+        self.frames(complete, out)
     }
 
-    fn finish(&mut self) -> Result<Vec<Frame>, String> {
+    fn finish(&mut self, out: &mut Vec<Frame>) -> Result<(), String> {
         match self.framing {
             // An event that wasn't ended by an empty line is incomplete and never dispatched.
-            Framing::Sse => Ok(Vec::new()),
+            Framing::Sse => Ok(()),
+            Framing::Json => {
+                let json = serde_json::from_slice::<IgnoredAny>(&self.rest);
+                json.map_err(|error| error.to_string())?;
+                let rest = std::mem::take(&mut self.rest);
+                self.frames(rest, out)
+            }
             _ => {
                 let rest = std::mem::take(&mut self.rest);
-                self.frames(rest)
+                self.frames(rest, out)
             }
         }
     }
 }
 
 impl SimpleFramer {
-    fn frames(&self, complete: Vec<u8>) -> Result<Vec<Frame>, String> {
+    fn frames(&self, complete: Vec<u8>, out: &mut Vec<Frame>) -> Result<(), String> {
         if complete.is_empty() {
-            return Ok(Vec::new());
+            return Ok(());
         }
         let text = String::from_utf8(complete).map_err(|error| error.to_string())?;
         let unnamed = |data: &str| Frame { name: String::new(), data: data.to_owned() };
-        Ok(match self.framing {
+        match self.framing {
             Framing::Sse => {
                 let text = text.replace("\r\n", "\n");
-                text.split("\n\n").filter_map(event).collect()
+                out.extend(text.split("\n\n").filter_map(event));
             }
             Framing::Ndjson => {
-                text.lines().filter(|line| !line.trim().is_empty()).map(unnamed).collect()
+                out.extend(text.lines().filter(|line| !line.trim().is_empty()).map(unnamed));
             }
-            _ => vec![unnamed(&text)],
-        })
+            _ => out.push(unnamed(&text)),
+        }
+        Ok(())
     }
 }
 
@@ -122,6 +132,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_document_that_is_no_json_is_damaged() {
+        for text in ["", "<html>", "{\"a\":1", "{} {}"] {
+            let (mut framer, mut frames) = (simple_framer(Framing::Json).unwrap(), Vec::new());
+            framer.push(text.as_bytes(), &mut frames).unwrap();
+            assert!(framer.finish(&mut frames).is_err(), "{text}");
+        }
+    }
+
+    #[test]
     fn frames_do_not_depend_on_where_the_bytes_were_cut() {
         let cases = [
             (Framing::Sse, ": hi\n\nevent: a\ndata: 1\ndata: é\n\ndata: 2\n\ndata: cut", 2),
@@ -133,9 +152,10 @@ mod tests {
             let bytes = text.as_bytes();
             for cut in 0..=bytes.len() {
                 let mut framer = simple_framer(framing).unwrap();
-                let mut frames = framer.push(&bytes[..cut]).unwrap();
-                frames.extend(framer.push(&bytes[cut..]).unwrap());
-                frames.extend(framer.finish().unwrap());
+                let mut frames = Vec::new();
+                framer.push(&bytes[..cut], &mut frames).unwrap();
+                framer.push(&bytes[cut..], &mut frames).unwrap();
+                framer.finish(&mut frames).unwrap();
                 assert_eq!(frames.len(), count, "{framing:?} cut at {cut}: {frames:?}");
             }
         }

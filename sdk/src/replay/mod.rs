@@ -12,7 +12,8 @@
 //!
 //! The same files go through the real component: whatever steps an exchange is a [`Target`], and
 //! whatever cuts bytes into frames is a [`Framer`]. The kit's own framer is small and meant for
-//! well-formed answers; the host passes its own. Native only; costs a few microseconds per cut.
+//! well-formed answers; `keyward plugin test` passes the host's. Native only; costs a few
+//! microseconds per cut, and an exchange for each cut that gives the adapter other steps.
 
 mod descriptor;
 mod events;
@@ -34,7 +35,7 @@ pub use events::{event_json, fold};
 pub use framer::{Framer, simple_framer};
 pub use operation::{Marks, hold};
 pub use recording::{Answer, Recording, Step};
-pub use run::{Framers, check};
+pub use run::{Framers, Replayed, check};
 
 /// Something that carries out exchanges: an adapter's native build, or a component in a sandbox.
 /// Errors are what broke, for people.

@@ -1,4 +1,4 @@
-//! `keyward plugin`: build, check, list and inspect adapters.
+//! `keyward plugin`: build, check, test, list and inspect adapters.
 
 use std::{
     path::{Path, PathBuf},
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use super::table;
 use crate::{
     args::{COMPILE_WORKER, Places, Plugin},
-    plugin_build,
+    plugin_build, plugin_test,
 };
 
 pub async fn plugin(places: &Places, plugin: Plugin) -> anyhow::Result<ExitCode> {
@@ -26,6 +26,7 @@ pub async fn plugin(places: &Places, plugin: Plugin) -> anyhow::Result<ExitCode>
             build(&crates, out.as_deref().unwrap_or(&places.plugins)).await
         }
         Plugin::Check { files } => check(places, &files).await,
+        Plugin::Test { adapter, recordings } => test(places, &adapter, recordings).await,
         Plugin::List => list(places).await,
         Plugin::Inspect { plugin } => inspect(places, &plugin).await,
     }
@@ -82,6 +83,58 @@ async fn check(places: &Places, files: &[PathBuf]) -> anyhow::Result<ExitCode> {
         super::print_json(&json!(report));
     }
     Ok(if all_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Replays recordings through a component. The exit code tells whether all of them came out as
+/// recorded.
+async fn test(
+    places: &Places,
+    adapter: &str,
+    recordings: Option<PathBuf>,
+) -> anyhow::Result<ExitCode> {
+    let given = Path::new(adapter);
+    let built = tempfile::tempdir().context("can't make a temporary folder")?;
+    let (component, usual) = if given.join("Cargo.toml").is_file() {
+        let (source, out) = (given.to_owned(), built.path().to_owned());
+        let work = move || plugin_build::build(&[source], &out, &mut |line| eprintln!("{line}"));
+        let made = tokio::task::spawn_blocking(work).await??;
+        let made = made.into_iter().next().context("the crate gave no component")?;
+        (made.path, Some(given.join("recordings")))
+    } else if given.is_file() {
+        (given.to_owned(), None)
+    } else {
+        let named = places.plugins.join(format!("{adapter}.wasm"));
+        if !named.is_file() {
+            bail!(
+                "'{adapter}' is neither an adapter crate, nor a component file, nor a component in {}",
+                places.plugins.display()
+            );
+        }
+        (named, Some(places.plugins.join(adapter).join("recordings")))
+    };
+    let recordings = recordings
+        .or(usual.filter(|folder| folder.is_dir()))
+        .context("say where the recordings are: --recordings DIR")?;
+    let plugin = load(&component).await?;
+    let runtime = tokio::runtime::Handle::current();
+    let work = move || plugin_test::replay(&plugin, &recordings, &runtime);
+    let reports = tokio::task::spawn_blocking(work).await??;
+    let failed = reports.iter().filter(|report| report.problem.is_some()).count();
+    if places.json {
+        super::print_json(&json!({"recordings": reports, "failed": failed}));
+    } else {
+        for problem in reports.iter().filter_map(|report| report.problem.as_ref()) {
+            println!("{}\n", table::lines(problem));
+        }
+        println!(
+            "{} recordings, {} cuts, {} exchanges: {} passed, {failed} failed",
+            reports.len(),
+            reports.iter().map(|report| report.cuts).sum::<usize>(),
+            reports.iter().map(|report| report.exchanges).sum::<usize>(),
+            reports.len() - failed,
+        );
+    }
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 async fn load(file: &Path) -> anyhow::Result<Loaded> {

@@ -27,3 +27,8 @@ pub fn plain(text: &str) -> String {
         .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
         .collect()
 }
+
+/// As [`plain`], for a text of several lines.
+pub fn lines(text: &str) -> String {
+    text.lines().map(plain).collect::<Vec<_>>().join("\n")
+}

@@ -9,6 +9,7 @@
 //! - [`Adapter`] and [`Output`]: what an author implements, and where its answers go.
 //! - [`json`]: bodies and answers with little CPU; instances are fresh for every exchange.
 //! - [`describe`]: short forms for the descriptor.
+//! - [`schema`]: JSON Schema for vendors that enforce a part of it.
 //! - [`openai_wire`]: the shape that OpenAI and many others speak, to build on.
 //! - `replay` (native only): recorded exchanges as tests.
 //!
@@ -93,6 +94,7 @@ mod output;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod replay;
 mod request;
+pub mod schema;
 pub mod time;
 
 pub use adapter::{Adapter, Component, Exchange};

@@ -1,0 +1,13 @@
+//! Recorded exchanges, replayed natively, with and without held content, cut at every byte.
+
+use crate::Gemini;
+
+#[test]
+fn recorded_exchanges_come_out_as_recorded() {
+    keyward_sdk::replay::check_all::<Gemini>("recordings");
+}
+
+#[test]
+fn the_descriptor_fits_its_schema() {
+    keyward_sdk::replay::check_descriptor::<Gemini>();
+}

@@ -18,6 +18,9 @@ const UNKNOWN_URL: &str = "unknown_url";
 /// Known are `{"error": {...}}`, `{"error": "..."}`, the error's members without the envelope
 /// (vLLM, Mistral), `{"detail": ...}` (frameworks in front of compatible servers) and text.
 pub fn failure(status: u16, body: &str) -> Failure {
+    if let Some(first) = first_of_list(body) {
+        return failure(status, first);
+    }
     let Ok(parsed) = serde_json::from_str::<Body<'_>>(body) else {
         let kind = match status {
             // No server of this shape says so of a model: there is nothing under this path.
@@ -43,8 +46,17 @@ pub fn failure(status: u16, body: &str) -> Failure {
     }
 }
 
+/// Google's servers put errors into a list of one.
+fn first_of_list(body: &str) -> Option<&str> {
+    let list: Vec<&RawValue> = serde_json::from_str(body).ok()?;
+    list.first().map(|first| first.get())
+}
+
 /// The failure that an answer says it is, though its status says success.
 pub(super) fn within(body: &str) -> Option<Failure> {
+    if !body.trim_start().starts_with('{') {
+        return None;
+    }
     match serde_json::from_str(body) {
         Ok(Body { error: Some(error), .. }) => Some(from_error(None, error.get())),
         Ok(Body { object: Some(object), .. }) if object.get() == "\"error\"" => {
@@ -76,10 +88,16 @@ struct Metadata<'a> {
 
 /// The words in a message or a `detail`, and the field it is about.
 ///
-/// Besides a string they can be FastAPI's list of what is wrong where,
+/// Besides a string, which may hold JSON again, they can be FastAPI's list of what is wrong where,
 /// `[{"loc": ["body", "n"], "msg": "..."}]`, an object around either, or whatever else: then it is
 /// shown as it is.
 fn text_of(json: &str) -> (String, Option<String>) {
+    /// Objects around words, and strings that hold JSON again. Deeper ones are shown as they are.
+    const DEPTH: u8 = 4;
+    text_within(json, DEPTH)
+}
+
+fn text_within(json: &str, depth: u8) -> (String, Option<String>) {
     #[derive(Deserialize)]
     struct Wrong<'a> {
         #[serde(default)]
@@ -93,7 +111,10 @@ fn text_of(json: &str) -> (String, Option<String>) {
         detail: &'a RawValue,
     }
     if let Ok(text) = serde_json::from_str::<String>(json) {
-        return (text, None);
+        return match text.starts_with('{') && depth > 0 {
+            true => text_within(&text, depth - 1),
+            false => (text, None),
+        };
     }
     if let Ok(wrongs) = serde_json::from_str::<Vec<Wrong<'_>>>(json)
         && !wrongs.is_empty()
@@ -112,8 +133,7 @@ fn text_of(json: &str) -> (String, Option<String>) {
         return (text, places.into_iter().find(|place| !place.is_empty()));
     }
     match serde_json::from_str::<Around<'_>>(json) {
-        // One level: what is deeper isn't told apart any more.
-        Ok(around) if !around.detail.get().starts_with('{') => text_of(around.detail.get()),
+        Ok(around) if depth > 0 => text_within(around.detail.get(), depth - 1),
         _ => (json.to_owned(), None),
     }
 }
@@ -292,6 +312,7 @@ mod tests {
             ),
             (422, "{\"detail\": \"no\"}".into(), FailureKind::InvalidRequest),
             (401, "{\"detail\": \"Unauthorized\"}".into(), FailureKind::Authentication),
+            (400, format!("[{}]", error("m", "", "\"content_filter\"")), FailureKind::ContentBlocked),
             (404, "{\"detail\": \"Not Found\"}".into(), FailureKind::Other("endpoint".into())),
             (404, "404 page not found".into(), FailureKind::Other("endpoint".into())),
             (
@@ -355,6 +376,12 @@ mod tests {
         );
         assert_eq!(passed_on.message, "Provider returned error: m is rate-limited upstream.");
         assert_eq!(passed_on.kind, FailureKind::RateLimited);
+        let json_again = failure(
+            502,
+            r#"{"error": {"message": "Provider returned error", "code": 502,
+                "metadata": {"raw": "{\"error\":{\"message\":\"Out of memory.\"}}"}}}"#,
+        );
+        assert_eq!(json_again.message, "Provider returned error: Out of memory.");
         let flagged = failure(
             403,
             r#"{"error": {"message": "Flagged.", "code": 403,

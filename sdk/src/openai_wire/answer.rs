@@ -229,9 +229,11 @@ impl Chat {
             choice.finished = true;
             finish(index, &reason, part.stop_reason, out)?;
         }
+        // An empty object says nothing new.
+        let filtered = part.content_filter_results.filter(|results| results.get() != "{}");
         let own = [
             ("audio", audio),
-            ("content_filter_results", part.content_filter_results),
+            ("content_filter_results", filtered),
             ("content_filter_offsets", part.content_filter_offsets),
             ("native_finish_reason", part.native_finish_reason),
         ];

@@ -8,7 +8,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use super::{error, models, usage};
+use super::{error, models, usage::report_usage};
 use crate::{
     Failure, Output,
     contract::{FailureKind, FinishReason, Frame, MediaKind, ResponseHead, Vector},
@@ -154,7 +154,7 @@ impl Chat {
             self.choice(choice, out)?;
         }
         if let Some(usage) = chunk.usage {
-            self.counted |= usage::report(usage.get(), out);
+            self.counted |= report_usage(usage.get(), out);
         }
         Ok(())
     }
@@ -179,7 +179,7 @@ impl Chat {
     /// Counts in an unusual place.
     fn count(&mut self, usage: Option<&RawValue>, out: &mut Output) {
         if let Some(usage) = usage.filter(|_| !self.counted) {
-            usage::report(usage.get(), out);
+            report_usage(usage.get(), out);
         }
     }
 
@@ -427,7 +427,7 @@ fn embeddings(data: &str, seen: &mut usize, out: &mut Output) -> Result<(), Fail
         *seen += 1;
     }
     if let Some(usage) = list.usage {
-        usage::report(usage.get(), out);
+        report_usage(usage.get(), out);
     }
     Ok(())
 }

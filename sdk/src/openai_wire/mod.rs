@@ -28,6 +28,7 @@ pub use limits::{all_rate_limits, rate_limits};
 pub use profile::{
     Earlier, EmbeddingFormat, LogProbabilities, Off, Profile, ReasoningForm, StructuredOutput,
 };
+pub use usage::report_usage;
 
 /// The dialect whose unknown fields this shape takes.
 pub const DIALECT: &str = "openai-chat";

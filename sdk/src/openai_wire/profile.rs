@@ -16,6 +16,9 @@ pub struct Profile {
     pub developer: bool,
     /// Knows `messages[].name`.
     pub names: bool,
+    /// Takes the content of a message only as one string, where it is all text. Several texts are
+    /// joined by line breaks, and a message of calls alone has an empty string.
+    pub plain_texts: bool,
     /// Knows `stream_options.include_usage`.
     pub stream_usage: bool,
     /// Knows `top_k`.
@@ -58,6 +61,8 @@ pub enum LogProbabilities {
 pub enum StructuredOutput {
     /// "json_schema" and "json_object".
     Schema,
+    /// The same, but `json_schema` is the schema itself, without a name around it.
+    BareSchema,
     /// "json_schema" only: free JSON is asked for as a schema of any object.
     SchemaOnly,
     /// "json_object" only: a schema goes into the system text.
@@ -117,6 +122,7 @@ impl Profile {
         seed: Some("seed"),
         developer: true,
         names: true,
+        plain_texts: false,
         stream_usage: true,
         top_k: false,
         choices: true,

@@ -200,7 +200,9 @@ fn check_reasoning(chat: &Chat, profile: &Profile, out: &mut Output) {
 fn instruction(format: &Format, profile: &Profile, out: &mut Output) -> Option<String> {
     use StructuredOutput as Known;
     match (format, profile.structured) {
-        (Format::Text, _) | (Format::Json, Known::Schema | Known::Object) => None,
+        (Format::Text, _) | (Format::Json, Known::Schema | Known::BareSchema | Known::Object) => {
+            None
+        }
         (Format::Json, Known::SchemaOnly) => {
             out.emulated("format", "The vendor was given the schema of any object.");
             None
@@ -209,7 +211,7 @@ fn instruction(format: &Format, profile: &Profile, out: &mut Output) -> Option<S
             out.emulated("format", "The vendor was asked for JSON in the system text.");
             Some("Answer with one JSON object and nothing else.".to_owned())
         }
-        (Format::Schema(schema), Known::Schema | Known::SchemaOnly) => {
+        (Format::Schema(schema), Known::Schema | Known::BareSchema | Known::SchemaOnly) => {
             if schema.strict == Some(true) && !profile.strict {
                 out.dropped("format.strict", "The vendor doesn't tell strict schemas from others.");
             }
@@ -375,6 +377,10 @@ fn write_format<M: SerializeMap>(
         (Format::Json, _) | (Format::Schema(_), StructuredOutput::Object) => {
             map.serialize_entry(MEMBER, &Typed { r#type: "json_object" })
         }
+        (Format::Schema(wanted), StructuredOutput::BareSchema) => {
+            let json_schema = Raw(&wanted.schema);
+            map.serialize_entry(MEMBER, &BareSchema { r#type: "json_schema", json_schema })
+        }
         (Format::Schema(wanted), _) => {
             // The vendor insists on a name.
             let name = if wanted.name.is_empty() { "answer" } else { &wanted.name };
@@ -434,6 +440,12 @@ struct Typed {
 struct SchemaFormat<'a> {
     r#type: &'static str,
     json_schema: JsonSchema<'a>,
+}
+
+#[derive(Serialize)]
+struct BareSchema<'a> {
+    r#type: &'static str,
+    json_schema: Raw<'a>,
 }
 
 #[derive(Serialize)]
@@ -611,6 +623,9 @@ impl Serialize for OneMessage<'_> {
         let parts = Parts { parts: &message.parts, profile, passes };
         match parts.single_text() {
             Some(text) => map.serialize_entry("content", text)?,
+            None if profile.plain_texts && parts.all_text() => {
+                map.serialize_entry("content", &parts.joined())?;
+            }
             None if parts.count() > 0 => map.serialize_entry("content", &parts)?,
             // Required, but for an assistant's message that has calls in its place.
             None if calls == 0 => map.serialize_entry("content", "")?,
@@ -713,6 +728,19 @@ impl<'a> Parts<'a> {
 
     fn count(&self) -> usize {
         self.content().count()
+    }
+
+    fn all_text(&self) -> bool {
+        self.content().all(|part| matches!(part.body, PartBody::Text(_) | PartBody::Refusal(_)))
+    }
+
+    /// The texts in one, for vendors that take no lists.
+    fn joined(&self) -> String {
+        let text = |part: &'a Part| match &part.body {
+            PartBody::Text(text) | PartBody::Refusal(text) => Some(text.value.as_str()),
+            _ => None,
+        };
+        self.content().filter_map(text).collect::<Vec<_>>().join("\n")
     }
 
     /// The text of a message that has nothing else: the form every vendor knows.

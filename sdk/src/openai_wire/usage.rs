@@ -7,9 +7,9 @@ use crate::{
     contract::{Unit, Usage},
 };
 
-/// Reports counts. Those that make no sense are left out, and the host then estimates. True if
-/// there was something to report.
-pub(super) fn report(json: &str, out: &mut Output) -> bool {
+/// Reports the counts of a `usage` object. Those that make no sense are left out, and the host then
+/// estimates. True if there was something to report.
+pub fn report_usage(json: &str, out: &mut Output) -> bool {
     let Ok(counts) = serde_json::from_str::<Counts>(json) else { return false };
     if counts.prompt_tokens.is_none() && counts.completion_tokens.is_none() {
         return false;
@@ -24,6 +24,7 @@ pub(super) fn report(json: &str, out: &mut Output) -> bool {
         ("completion_image_tokens", completion.image_tokens.map(count)),
         ("prompt_audio_seconds", counts.prompt_audio_seconds),
         ("cost", counts.cost),
+        ("neurons", counts.neurons),
     ];
     out.usage(Usage {
         input: counts.prompt_tokens,
@@ -68,6 +69,8 @@ struct Counts {
     reasoning_tokens: Option<u64>,
     /// OpenRouter's, in its credits.
     cost: Option<f64>,
+    /// Cloudflare's.
+    neurons: Option<f64>,
 }
 
 #[derive(Deserialize, Default)]

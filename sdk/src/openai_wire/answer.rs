@@ -211,8 +211,9 @@ impl Chat {
             if let Some(refusal) = text(delta.refusal) {
                 out.refusal(index, refusal);
             }
+            let mut last = None;
             for (position, call) in delta.tool_calls.into_iter().flatten().enumerate() {
-                choice.call(position, call, out)?;
+                last = Some(choice.call(position, call, last, out)?);
             }
             for annotation in delta.annotations.into_iter().flatten() {
                 out.citation(index, annotation.get());
@@ -262,24 +263,36 @@ impl Chat {
 }
 
 impl Choice {
-    fn call(&mut self, position: usize, call: Call<'_>, out: &mut Output) -> Result<(), Failure> {
+    /// Reports a call, or a piece of one, and gives its place. `last` is that of the piece before
+    /// it in the same list.
+    fn call(
+        &mut self,
+        position: usize,
+        call: Call<'_>,
+        last: Option<usize>,
+        out: &mut Output,
+    ) -> Result<usize, Failure> {
         // Whole answers don't number their calls.
         let vendor_index =
             call.index.unwrap_or_else(|| u32::try_from(position).unwrap_or(u32::MAX));
         let id = call.id.unwrap_or_default();
         let function = call.function.or(call.custom).unwrap_or_default();
         let name = function.name.unwrap_or_default();
-        // Some give every call the same number and tell them apart by id alone.
-        let another = |begun: &Begun| !name.is_empty() && !id.is_empty() && begun.id != id;
+        // Some give every call the same number and tell them apart by id alone, or not at all:
+        // then a name in the same list begins another.
+        let another = |at: usize| {
+            let other_id = !id.is_empty() && self.calls[at].id != id;
+            !name.is_empty() && (other_id || last == Some(at))
+        };
         let known = self.calls.iter().rposition(|begun| begun.index == vendor_index);
-        let known = known.filter(|&at| !another(&self.calls[at]));
-        let at = known.unwrap_or_else(|| {
-            self.calls.push(Begun { index: vendor_index, id: id.clone().into_owned() });
-            self.calls.len() - 1
-        });
+        let known = known.filter(|&at| !another(at));
+        let at = known.unwrap_or(self.calls.len());
         let index = u32::try_from(at).unwrap_or(u32::MAX);
         if known.is_none() {
-            out.tool_call(self.index, index, id, name);
+            // LocalAI gives all calls of an answer one id; results couldn't be told apart by it.
+            let repeated = self.calls.iter().any(|begun| begun.id == id);
+            self.calls.push(Begun { index: vendor_index, id: id.clone().into_owned() });
+            out.tool_call(self.index, index, if repeated { Cow::Borrowed("") } else { id }, name);
         }
         if let Some(arguments) = function.arguments {
             // JSON as a string; some give the JSON itself.
@@ -294,7 +307,7 @@ impl Choice {
         if let Some(input) = function.input.filter(|input| !input.is_empty()) {
             out.tool_arguments(self.index, index, input);
         }
-        Ok(())
+        Ok(at)
     }
 }
 

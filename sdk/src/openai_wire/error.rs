@@ -253,7 +253,8 @@ fn kind(status: Option<u16>, code: &str, vendor_type: &str, message: &str) -> Fa
         };
     };
     match status {
-        400 | 422 if says(&TOO_LONG) => FailureKind::ContextTooLong,
+        // The last two are LightLLM's and LocalAI's for whatever goes wrong while a prompt is read.
+        400 | 422 | 417 | 500 if says(&TOO_LONG) => FailureKind::ContextTooLong,
         400 if says(&["Model Not Exist"]) => FailureKind::ModelNotFound,
         400 if says(&["Content Exists Risk"]) => FailureKind::ContentBlocked,
         404 if WRONG_PATH.contains(&message) => FailureKind::Other("endpoint".to_owned()),
@@ -264,12 +265,14 @@ fn kind(status: Option<u16>, code: &str, vendor_type: &str, message: &str) -> Fa
 }
 
 /// How servers say that a prompt doesn't fit.
-const TOO_LONG: [&str; 5] = [
+const TOO_LONG: [&str; 7] = [
     "maximum context length",
     "context window",
     "context size",
     "context length",
     "too large for model",
+    "prompt token len",
+    "token total len",
 ];
 
 /// How servers say that there is nothing under a path: FastAPI, llama.cpp, LM Studio, LocalAI.

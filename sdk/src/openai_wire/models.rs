@@ -100,6 +100,7 @@ struct Item<'a> {
     context_window: Option<u32>,
     context_length: Option<u32>,
     max_context_length: Option<u32>,
+    context_size: Option<u32>,
     max_completion_tokens: Option<u32>,
     #[serde(default)]
     top_provider: Option<TopProvider>,
@@ -129,7 +130,7 @@ struct Meta {
     n_ctx_train: Option<u32>,
 }
 
-/// Mistral's and Azure's.
+/// Mistral's and Azure's. LocalAI's is a list of names.
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct Capabilities {
@@ -158,6 +159,7 @@ impl Item<'_> {
             .or(self.context_window)
             .or(self.context_length)
             .or(self.max_context_length)
+            .or(self.context_size)
             .or(meta(|meta| meta.n_ctx))
             .or(meta(|meta| meta.n_ctx_train));
         let top = self.top_provider.and_then(|top| top.max_completion_tokens);
@@ -183,15 +185,20 @@ impl Item<'_> {
         }
         let kind: Cow<'_, str> = read(self.kind);
         let can: Capabilities = read(self.capabilities);
+        let named: Vec<Cow<'_, str>> = read(self.capabilities);
         let parameters: Vec<Cow<'_, str>> = read(self.supported_parameters);
         let architecture: Architecture<'_> = read(self.architecture);
         let parameter = |name: &str| parameters.iter().any(|known| known == name);
+        let says = |name: &str| named.iter().any(|known| known == name);
         let takes_images = architecture.input_modalities.iter().any(|it| it == "image");
         let found = [
-            ("chat", kind == "chat" || can.completion_chat || !parameters.is_empty()),
-            ("embed", kind == "embedding" || can.embeddings),
+            (
+                "chat",
+                kind == "chat" || can.completion_chat || says("chat") || !parameters.is_empty(),
+            ),
+            ("embed", kind == "embedding" || can.embeddings || says("embeddings")),
             ("tools", can.function_calling || parameter("tools")),
-            ("images", can.vision || takes_images),
+            ("images", can.vision || says("vision") || takes_images),
             ("json-schema", parameter("structured_outputs")),
             ("reasoning", can.reasoning || parameter("reasoning")),
         ];

@@ -11,9 +11,11 @@ use crate::{
 /// estimates. True if there was something to report.
 pub fn report_usage(json: &str, out: &mut Output) -> bool {
     let Ok(counts) = serde_json::from_str::<Counts>(json) else { return false };
-    if counts.prompt_tokens.is_none() && counts.completion_tokens.is_none() {
-        return false;
-    }
+    // Every prompt has tokens: servers that don't count say zero.
+    let (input, output) = match (counts.prompt_tokens, counts.completion_tokens) {
+        (None | Some(0), None | Some(0)) => (None, None),
+        counts => counts,
+    };
     let prompt = counts.prompt_tokens_details.unwrap_or_default();
     let completion = counts.completion_tokens_details.unwrap_or_default();
     // Tokens of other media are billed at prices of their own; they are within the totals.
@@ -26,23 +28,27 @@ pub fn report_usage(json: &str, out: &mut Output) -> bool {
         ("cost", counts.cost),
         ("neurons", counts.neurons),
     ];
+    let units: Vec<Unit> = units
+        .into_iter()
+        .filter_map(|(name, amount)| {
+            let amount = amount.filter(|amount| *amount > 0.0)?;
+            Some(Unit { name: name.to_owned(), amount })
+        })
+        .collect();
+    if input.is_none() && output.is_none() && units.is_empty() {
+        return false;
+    }
     out.usage(Usage {
-        input: counts.prompt_tokens,
+        input,
         cache_read: prompt
             .cached_tokens
             .or(counts.prompt_cache_hit_tokens)
             .or(counts.num_cached_tokens)
             .or(counts.cached_tokens),
         cache_write: prompt.cache_write_tokens,
-        output: counts.completion_tokens,
+        output,
         reasoning: completion.reasoning_tokens.or(counts.reasoning_tokens),
-        units: units
-            .into_iter()
-            .filter_map(|(name, amount)| {
-                let amount = amount.filter(|amount| *amount > 0.0)?;
-                Some(Unit { name: name.to_owned(), amount })
-            })
-            .collect(),
+        units,
     });
     true
 }

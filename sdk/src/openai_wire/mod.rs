@@ -19,7 +19,7 @@ mod usage;
 
 use crate::{
     Failure, Output,
-    contract::{Chat, Embed, Operation, VendorRequest},
+    contract::{Chat, Embed, Format, Operation, VendorRequest},
 };
 
 pub use answer::Decoder;
@@ -73,4 +73,10 @@ pub fn embed_request(
     out: &mut Output,
 ) -> Result<VendorRequest, Failure> {
     request::embed(embed, profile, out)
+}
+
+/// What the system text must say of the answer's form because the vendor can't be told otherwise.
+/// Warns of it. For requests of another shape; those made here have it in them.
+pub fn format_instruction(format: &Format, profile: &Profile, out: &mut Output) -> Option<String> {
+    request::instruction(format, profile, out)
 }

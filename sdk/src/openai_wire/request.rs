@@ -196,8 +196,7 @@ fn check_reasoning(chat: &Chat, profile: &Profile, out: &mut Output) {
     }
 }
 
-/// What the system text must say because the vendor can't be told otherwise. Warns of it.
-fn instruction(format: &Format, profile: &Profile, out: &mut Output) -> Option<String> {
+pub(super) fn instruction(format: &Format, profile: &Profile, out: &mut Output) -> Option<String> {
     use StructuredOutput as Known;
     match (format, profile.structured) {
         (Format::Text, _) | (Format::Json, Known::Schema | Known::BareSchema | Known::Object) => {

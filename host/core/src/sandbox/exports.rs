@@ -5,6 +5,7 @@
 //! is the component's, so it is checked at load, in the instance that describes the adapter, and
 //! handles to the same exports of later instances are made without.
 
+use keyward_contract::ADAPTER_INTERFACE;
 use wasmtime::{
     Store,
     component::{
@@ -15,9 +16,6 @@ use wasmtime::{
 
 use super::limits::Guest;
 use crate::contract::{Context, Input, Operation, Output};
-
-/// The contract's one interface.
-const INTERFACE: &str = "keyward:adapter/adapter@0.1.0";
 
 type Describe = TypedFunc<(), (String,)>;
 type Construct<'a> = TypedFunc<(&'a Operation, &'a Context), (ResourceAny,)>;
@@ -41,8 +39,9 @@ impl Unchecked {
         // The linker is empty: an import that admission overlooked would fail here.
         let pre = Linker::new(component.engine()).instantiate_pre(component)?;
         let missing = |name: &str| wasmtime::format_err!("it doesn't export '{name}'");
-        let interface =
-            component.get_export_index(None, INTERFACE).ok_or_else(|| missing(INTERFACE))?;
+        let interface = component
+            .get_export_index(None, ADAPTER_INTERFACE)
+            .ok_or_else(|| missing(ADAPTER_INTERFACE))?;
         let function = |name: &str| {
             component.get_export_index(Some(&interface), name).ok_or_else(|| missing(name))
         };

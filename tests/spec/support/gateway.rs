@@ -292,10 +292,10 @@ impl Gateway {
         fs::rename(&new, self.setup.plugin(adapter)).unwrap();
     }
 
-    /// Memory of the program that isn't shared with files, in bytes.
+    /// Resident memory of the program, in bytes.
     pub fn memory(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap();
-        let line = status.lines().find(|line| line.starts_with("RssAnon:")).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
         let kilobytes: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
         kilobytes * 1024
     }

@@ -445,7 +445,7 @@ fn parts<'a>(
                 }
                 BlockBody::Text { text: &text.value }
             }
-            PartBody::Media(media) => media_block(media)?,
+            PartBody::Media(media) => media_block(media, out)?,
             PartBody::ToolCall(call) => {
                 BlockBody::ToolUse { id: &call.id, name: &call.name, input: &call.arguments }
             }
@@ -483,8 +483,11 @@ fn parts<'a>(
     Ok(())
 }
 
-fn media_block(media: &Media) -> Result<BlockBody<'_>, Failure> {
+fn media_block<'a>(media: &'a Media, out: &mut Output) -> Result<BlockBody<'a>, Failure> {
     const PDF: &str = "application/pdf";
+    if media.detail.as_deref().is_some_and(|detail| detail != "auto") {
+        out.dropped("messages.media.detail", "Anthropic's models see images as they are.");
+    }
     let media_type = match (media.kind, media.media_type.as_str()) {
         (MediaKind::Image, given) => given,
         (MediaKind::File, "" | PDF) => PDF,

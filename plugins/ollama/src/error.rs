@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use keyward_sdk::{Failure, FailureKind, json::parse};
+use keyward_sdk::{Failure, FailureKind, Fault, json::parse};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -18,8 +18,13 @@ struct ErrorBody<'a> {
 pub fn in_body(status: u16, body: &str, model: &str) -> Failure {
     let Ok(ErrorBody { error: message }) = parse::<ErrorBody<'_>>(body) else {
         // Not Ollama's own words, so a 404 is about the path, not about a model.
-        let failure = Failure::from_status(status, body);
-        return if status == 404 { failure.with_kind(FailureKind::Unavailable) } else { failure };
+        let mut failure = Failure::from_status(status, body);
+        if status == 404 {
+            failure = failure.with_kind(FailureKind::Other("endpoint".to_owned()));
+            // Most likely configured wrongly, whatever the caller asked.
+            failure.fault = Fault::Host;
+        }
+        return failure;
     };
     let failure = Failure::from_status(status, &message);
     match by_words(&message) {

@@ -317,7 +317,7 @@ fn add<'a>(
 ) -> Result<(), Failure> {
     match &part.body {
         PartBody::Text(text) | PartBody::Refusal(text) => entry.content.0.push(&text.value),
-        PartBody::Media(media) => entry.images.push(image(media)?),
+        PartBody::Media(media) => entry.images.push(image(media, out)?),
         PartBody::ToolCall(ToolCall { id, name, arguments }) => {
             entry.tool_calls.push(Call { id, function: CalledFunction { name, arguments } });
         }
@@ -337,7 +337,10 @@ fn add<'a>(
     Ok(())
 }
 
-fn image(media: &Media) -> Result<&Text, Failure> {
+fn image<'a>(media: &'a Media, out: &mut Output) -> Result<&'a Text, Failure> {
+    if media.detail.as_deref().is_some_and(|detail| detail != "auto") {
+        out.dropped("messages.media.detail", "Ollama's models see images as they are.");
+    }
     let refuse = |message: &str| Err(Failure::unsupported(message).with_param("messages.parts"));
     match (media.kind, &media.source) {
         (MediaKind::Image, MediaSource::Base64(data)) => Ok(data),

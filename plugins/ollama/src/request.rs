@@ -19,6 +19,8 @@ use crate::settings::{Levels, Settings};
 /// The caller's dialect whose unknown fields Ollama knows.
 const DIALECT: &str = "ollama";
 
+const CACHES: &str = "Ollama caches prompts by itself.";
+
 const NO_PARAMETERS: &str = r#"{"type":"object","properties":{}}"#;
 
 /// The request for a chat; what had to be changed on the way goes to `out` as warnings.
@@ -177,6 +179,8 @@ struct ToolEntry<'a> {
     #[serde(rename = "type")]
     kind: &'static str,
     function: ToolFunction<'a>,
+    #[serde(flatten)]
+    extra: Fields<'a>,
 }
 
 #[derive(Serialize)]
@@ -304,17 +308,12 @@ fn entry<'a>(message: &'a Message, native: bool, out: &mut Output) -> Result<Ent
         }
     }
     for part in &message.parts {
-        add(part, native, &mut entry, out)?;
+        add(part, &mut entry, out)?;
     }
     Ok(entry)
 }
 
-fn add<'a>(
-    part: &'a Part,
-    native: bool,
-    entry: &mut Entry<'a>,
-    out: &mut Output,
-) -> Result<(), Failure> {
+fn add<'a>(part: &'a Part, entry: &mut Entry<'a>, out: &mut Output) -> Result<(), Failure> {
     match &part.body {
         PartBody::Text(text) | PartBody::Refusal(text) => entry.content.0.push(&text.value),
         PartBody::Media(media) => entry.images.push(image(media, out)?),
@@ -330,10 +329,11 @@ fn add<'a>(
             out.dropped("messages.parts", message);
         }
     }
-    // A part is no object of its own here, so its unknown fields have no place in any dialect.
-    if !native {
-        fields(&part.extra, native, out);
+    if part.cache.is_some() {
+        out.dropped("messages.cache", CACHES);
     }
+    // A part is no object of its own here, so its unknown fields have no place in any dialect.
+    fields(&part.extra, false, out);
     Ok(())
 }
 
@@ -364,7 +364,7 @@ fn tools<'a>(chat: &'a Chat, native: bool, out: &mut Output) -> Vec<ToolEntry<'a
         out.dropped("parallel-tool-calls", "Ollama can't limit a model to one call at a time.");
     }
     let mut entries = Vec::with_capacity(chat.tools.len());
-    for Tool { name, description, parameters, strict, kind, extra, .. } in &chat.tools {
+    for Tool { name, description, parameters, strict, kind, cache, extra } in &chat.tools {
         if !kind.is_empty() {
             out.dropped("tools", format!("Ollama doesn't know the tool \"{kind}\"."));
             continue;
@@ -372,8 +372,8 @@ fn tools<'a>(chat: &'a Chat, native: bool, out: &mut Output) -> Vec<ToolEntry<'a
         if *strict == Some(true) {
             out.dropped("tools.strict", "Ollama doesn't hold calls to their schema.");
         }
-        if !native {
-            fields(extra, native, out);
+        if cache.is_some() {
+            out.dropped("tools.cache", CACHES);
         }
         let parameters = if parameters.is_empty() { NO_PARAMETERS } else { parameters.as_str() };
         entries.push(ToolEntry {
@@ -383,6 +383,7 @@ fn tools<'a>(chat: &'a Chat, native: bool, out: &mut Output) -> Vec<ToolEntry<'a
                 description: description.as_deref(),
                 parameters: Raw(parameters),
             },
+            extra: fields(extra, native, out),
         });
     }
     entries

@@ -6,7 +6,8 @@
 mod models;
 
 use keyward_sdk::{
-    Adapter, Context, Descriptor, Failure, Frame, Operation, Output, ResponseHead, describe,
+    Adapter, Chat, Context, Descriptor, Failure, Frame, Message, Operation, Output, ResponseHead,
+    describe,
     descriptor::{AuthScheme, ProviderKind, SettingType},
     export_adapter,
     openai_wire::{self, Decoder, Profile},
@@ -77,6 +78,9 @@ impl Adapter for OpenAi {
 
     fn start(operation: Operation, context: Context, out: &mut Output) -> Result<Self, Failure> {
         let settings: Settings = context.settings()?;
+        if let Operation::Chat(chat) = &operation {
+            warn_of_losses(chat, out);
+        }
         let (mut request, decoder) = openai_wire::start(&operation, &Profile::OPENAI, out)?;
         for (name, value) in
             [("openai-organization", settings.organization), ("openai-project", settings.project)]
@@ -104,6 +108,22 @@ impl Adapter for OpenAi {
 
     fn end(&mut self, out: &mut Output) -> Result<(), Failure> {
         self.decoder.end(out)
+    }
+}
+
+/// Warns of what the wire shape has no place for and leaves out without a word.
+fn warn_of_losses(chat: &Chat, out: &mut Output) {
+    if chat.tools.iter().any(|tool| tool.cache.is_some()) {
+        out.dropped("tools.cache", "OpenAI caches prompts by itself.");
+    }
+    if chat.dialect != openai_wire::DIALECT && chat.tools.iter().any(|tool| !tool.extra.is_empty())
+    {
+        out.dropped("tools.extra", "OpenAI doesn't speak the caller's dialect.");
+    }
+    let failed = |message: &Message| message.answers.as_ref().is_some_and(|it| it.is_error);
+    if chat.messages.iter().any(failed) {
+        let message = "OpenAI's models see a failed tool's text only.";
+        out.dropped("messages.answers.is-error", message);
     }
 }
 

@@ -60,6 +60,18 @@ pub fn all() -> Vec<Vendor> {
             model: "gpt-5.6-terra",
             embedding_model: "text-embedding-3-small",
             dialect: "openai-chat",
+            settings: json!({"api": "chat-completions"}),
+            target: native::<keyward_adapter_openai::OpenAi>,
+            ..Vendor::default()
+        },
+        Vendor {
+            adapter: "openai",
+            title: "OpenAI Responses",
+            suffix: "_responses",
+            settings: json!({"api": "responses"}),
+            model: "gpt-5.6-terra",
+            embedding_model: "text-embedding-3-small",
+            dialect: "openai-responses",
             target: native::<keyward_adapter_openai::OpenAi>,
             ..Vendor::default()
         },

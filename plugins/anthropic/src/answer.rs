@@ -6,17 +6,14 @@
 //! in the contract, so the only thing kept is which block is which call. What the contract has no
 //! event for (server tools and what later versions bring) goes out as an attribute.
 
-use std::{borrow::Cow, fmt};
+use std::borrow::Cow;
 
 use keyward_sdk::{
     Event, Failure, FinishReason, Output, Unit, Usage,
     contract::{Finish, TextDelta},
-    json::{Str, parse},
+    json::{Members, parse},
 };
-use serde::{
-    Deserialize, Deserializer,
-    de::{MapAccess, Visitor},
-};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::error;
@@ -442,33 +439,6 @@ impl Answer {
             reasoning: tokens.output_tokens_details.and_then(|details| details.thinking_tokens),
             units,
         });
-    }
-}
-
-/// An object's members, in order.
-struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Object;
-
-        impl<'de> Visitor<'de> for Object {
-            type Value = Members<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
-                let mut members = Vec::new();
-                while let Some((Str(name), value)) = map.next_entry()? {
-                    members.push((name, value));
-                }
-                Ok(Members(members))
-            }
-        }
-
-        deserializer.deserialize_map(Object)
     }
 }
 

@@ -5,15 +5,14 @@
 //! response as a whole, of which only the status and the counts are new. Kept are the numbers of
 //! the items that are calls, and no text.
 
-use std::{borrow::Cow, fmt};
+use std::borrow::Cow;
 
 use keyward_sdk::{
-    Failure, FinishReason, Frame, MediaKind, Output, ResponseHead, Usage, json, openai_wire,
+    Failure, FinishReason, Frame, MediaKind, Output, ResponseHead, Usage,
+    json::{self, Members},
+    openai_wire,
 };
-use serde::{
-    Deserialize, Deserializer,
-    de::{IgnoredAny, MapAccess, Visitor},
-};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::error;
@@ -508,43 +507,29 @@ struct Incomplete<'a> {
 
 impl<'de: 'a, 'a> Deserialize<'de> for Response<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Members;
-
-        impl<'de> Visitor<'de> for Members {
-            type Value = Response<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a response")
-            }
-
-            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
-                let mut response = Response::default();
-                let text = |value: Option<json::Str<'de>>| value.map(|value| value.0);
-                while let Some(json::Str(name)) = map.next_key()? {
-                    match name.as_ref() {
-                        "id" => response.id = text(map.next_value()?),
-                        "model" => response.model = text(map.next_value()?),
-                        "status" => response.status = text(map.next_value()?),
-                        "output" => response.output = map.next_value()?,
-                        "incomplete_details" => response.incomplete_details = map.next_value()?,
-                        "error" => response.error = present(map.next_value()?),
-                        "usage" => response.usage = present(map.next_value()?),
-                        "object" | "created_at" => {
-                            map.next_value::<IgnoredAny>()?;
-                        }
-                        _ => {
-                            if let Some(value) = present(map.next_value()?) {
-                                response.rest.push((name, value));
-                            }
-                        }
-                    }
-                }
-                Ok(response)
+        let text = |raw: &'de RawValue| {
+            Ok(read::<Option<json::Str<'de>>, D::Error>(raw)?.map(|text| text.0))
+        };
+        let mut response = Self::default();
+        for (name, raw) in Members::deserialize(deserializer)?.0 {
+            match name.as_ref() {
+                "id" => response.id = text(raw)?,
+                "model" => response.model = text(raw)?,
+                "status" => response.status = text(raw)?,
+                "output" => response.output = read(raw)?,
+                "incomplete_details" => response.incomplete_details = read(raw)?,
+                "error" => response.error = present(raw),
+                "usage" => response.usage = present(raw),
+                "object" | "created_at" => {}
+                _ => response.rest.extend(present(raw).map(|raw| (name, raw))),
             }
         }
-
-        deserializer.deserialize_map(Members)
+        Ok(response)
     }
+}
+
+fn read<'de, T: Deserialize<'de>, E: serde::de::Error>(raw: &'de RawValue) -> Result<T, E> {
+    serde_json::from_str(raw.get()).map_err(E::custom)
 }
 
 fn present(raw: &RawValue) -> Option<&RawValue> {

@@ -8,6 +8,8 @@ use std::borrow::Cow;
 use keyward_sdk::{Failure, FailureKind, Fault, json::parse};
 use serde::Deserialize;
 
+use crate::settings::LongPrompts;
+
 #[derive(Deserialize)]
 struct ErrorBody<'a> {
     #[serde(borrow)]
@@ -42,20 +44,29 @@ pub fn in_stream(message: &str, model: &str) -> Failure {
 }
 
 fn by_words(message: &str) -> Option<FailureKind> {
-    const WORDS: [(&str, FailureKind); 5] = [
+    const WORDS: [(&str, FailureKind); 6] = [
         ("try pulling it first", FailureKind::ModelNotFound),
         ("does not support", FailureKind::Unsupported),
         ("is not supported", FailureKind::Unsupported),
         ("exceeds the context length", FailureKind::ContextTooLong),
         ("exceeded max context length", FailureKind::ContextTooLong),
+        ("longer than the context length", FailureKind::ContextTooLong),
     ];
     let missing = message.starts_with("model ") && message.ends_with(" not found");
     let by_words = || WORDS.into_iter().find(|(words, _)| message.contains(words));
     if missing { Some(FailureKind::ModelNotFound) } else { by_words().map(|(_, kind)| kind) }
 }
 
-/// Says what to do about a model that isn't installed.
+/// Says what to do about a model that isn't installed, and about a prompt that doesn't fit.
 fn explained(mut failure: Failure, model: &str) -> Failure {
+    if failure.kind == FailureKind::ContextTooLong {
+        failure.message = format!(
+            "The prompt doesn't fit. The provider's setting num_ctx makes more room, and {} cuts \
+             prompts off. (Ollama says: {})",
+            LongPrompts::NAME,
+            failure.message
+        );
+    }
     if failure.kind == FailureKind::ModelNotFound && !model.is_empty() {
         failure.message = format!(
             "The model \"{model}\" isn't installed in Ollama. Install it with: ollama pull {model} \

@@ -4,6 +4,7 @@
 //! `commands/`. Commands that read or change something are clients of a gateway (see [`client`]);
 //! only `serve` and `demo` are one. This is the program's edge: errors are texts here.
 
+mod allocator;
 mod args;
 mod client;
 mod commands;

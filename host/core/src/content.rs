@@ -8,7 +8,7 @@
 //!
 //! What bounds it: a mark is honoured once, in a body, in the form it was made for; anywhere else
 //! the request is refused. What it costs: one pass over the adapter's body, and one copy of the
-//! content with a search for characters to escape, about 30 µs for 100 KB.
+//! content with a search for characters to escape, below 100 µs for 100 KB.
 
 use std::{
     collections::HashMap,
@@ -435,30 +435,48 @@ impl Strings {
 
 /// Appends `text` as the inside of a JSON string.
 pub fn escape_json(text: &str, out: &mut Vec<u8>) {
-    /// Bytes looked at together: the test below becomes a few vector instructions.
-    const BLOCK: usize = 64;
-    let special = |byte: u8| byte < 0x20 || byte == b'"' || byte == b'\\';
-    for block in text.as_bytes().chunks(BLOCK) {
-        if !block.iter().fold(false, |any, &byte| any | special(byte)) {
-            out.extend_from_slice(block);
-            continue;
-        }
-        for &byte in block {
-            match byte {
-                b'"' => out.extend_from_slice(b"\\\""),
-                b'\\' => out.extend_from_slice(b"\\\\"),
-                b'\n' => out.extend_from_slice(b"\\n"),
-                b'\r' => out.extend_from_slice(b"\\r"),
-                b'\t' => out.extend_from_slice(b"\\t"),
-                0..0x20 => {
-                    out.extend_from_slice(b"\\u00");
-                    out.push(HEX[usize::from(byte >> 4)]);
-                    out.push(HEX[usize::from(byte & 15)]);
-                }
-                _ => out.push(byte),
+    let mut rest = text.as_bytes();
+    while let Some(at) = special_in(rest) {
+        out.extend_from_slice(&rest[..at]);
+        match rest[at] {
+            b'"' => out.extend_from_slice(b"\\\""),
+            b'\\' => out.extend_from_slice(b"\\\\"),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            byte => {
+                out.extend_from_slice(b"\\u00");
+                out.push(HEX[usize::from(byte >> 4)]);
+                out.push(HEX[usize::from(byte & 15)]);
             }
         }
+        rest = &rest[at + 1..];
     }
+    out.extend_from_slice(rest);
+}
+
+/// Where the first byte stands that a JSON string can't hold as it is. Eight bytes at a time:
+/// prompts have such a byte every few words, too often for blocks as wide as a vector register.
+fn special_in(bytes: &[u8]) -> Option<usize> {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGH: u64 = ONES << 7;
+    let mut words = bytes.chunks_exact(8);
+    let mut at = 0;
+    for word in &mut words {
+        let word = u64::from_le_bytes(word.try_into().unwrap_or_default());
+        // A subtraction borrows into a byte's high bit where the byte is too small, and beyond it
+        // only after such a byte: the lowest bit that is set is a true one.
+        let control = word.wrapping_sub(ONES * 0x20);
+        let quote = (word ^ (ONES * u64::from(b'"'))).wrapping_sub(ONES);
+        let backslash = (word ^ (ONES * u64::from(b'\\'))).wrapping_sub(ONES);
+        let special = (control | quote | backslash) & !word & HIGH;
+        if special != 0 {
+            return Some(at + special.trailing_zeros() as usize / 8);
+        }
+        at += 8;
+    }
+    let special = |&byte: &u8| byte < 0x20 || byte == b'"' || byte == b'\\';
+    words.remainder().iter().position(special).map(|found| at + found)
 }
 
 #[cfg(test)]
@@ -674,6 +692,14 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_byte_to_escape_is_found_wherever_it_stands(
+            bytes in proptest::collection::vec(prop_oneof![3 => any::<u8>(), 5 => 0x1fu8..0x24, 5 => 0x5bu8..0x5e], 0..40)
+        ) {
+            let slow = bytes.iter().position(|&b| b < 0x20 || b == b'"' || b == b'\\');
+            prop_assert_eq!(special_in(&bytes), slow);
+        }
+
         #[test]
         fn whatever_the_content_the_body_parses_to_it(content in ".*", before in "[a-z\"\\\\]*") {
             let (parts, held) = lowered(vec![text(&content)]);

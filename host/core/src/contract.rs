@@ -19,7 +19,6 @@ pub use bindings::exports::keyward::adapter::adapter::{
     Schema, Started, Text, TextDelta, Thinking, Tool, ToolAnswer, ToolArguments, ToolCall,
     ToolCallStart, ToolChoice, Unit, Usage, Value, Vector, VendorRequest, Warning,
 };
-pub use bindings::{Provider, ProviderPre};
 
 /// What an adapter says of a failure, in the host's own terms.
 impl From<Failure> for crate::Failure {

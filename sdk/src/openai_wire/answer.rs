@@ -4,19 +4,22 @@ use std::{borrow::Cow, fmt};
 
 use serde::{
     Deserialize, Deserializer,
-    de::{IgnoredAny, MapAccess, Visitor},
+    de::{IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 use serde_json::value::RawValue;
 
-use super::error;
+use super::{error, models, usage::report_usage};
 use crate::{
     Failure, Output,
-    contract::{FinishReason, Frame, Model, ResponseHead, Usage, Vector},
+    contract::{FailureKind, FinishReason, Frame, MediaKind, ResponseHead, Vector},
     json,
 };
 
 /// What a vendor sends at most in one answer that has unknown members; more are left out.
 const MAX_ATTRIBUTES: usize = 32;
+
+/// Where Groq puts what OpenAI's answers have no place for.
+const GROQ: &str = "x_groq";
 
 /// Reads the answer to one request of [`super::start`]. Its methods have the names of the
 /// [`crate::Adapter`] methods that call them.
@@ -34,6 +37,8 @@ enum Task {
 #[derive(Debug, Default)]
 struct Chat {
     started: bool,
+    /// Counts came under their usual name, so that others are but a repetition.
+    counted: bool,
     choices: Vec<Choice>,
     /// Unknown members already reported; streams repeat them in every chunk.
     attributes: Vec<(String, String)>,
@@ -44,8 +49,15 @@ struct Chat {
 struct Choice {
     index: u32,
     finished: bool,
-    /// The vendor's indices of tool calls that have begun, by the contract's.
-    calls: Vec<u32>,
+    /// The tool calls that have begun; their places here are the contract's indices.
+    calls: Vec<Begun>,
+}
+
+/// A tool call that has begun, as the vendor tells it from others.
+#[derive(Debug)]
+struct Begun {
+    index: u32,
+    id: String,
 }
 
 impl Decoder {
@@ -73,8 +85,8 @@ impl Decoder {
             Task::Chat(_) if frame.data == "[DONE]" => Ok(()),
             Task::Chat(chat) => chat.chunk(&frame.data, out),
             Task::Embed { seen, .. } => embeddings(&frame.data, seen, out),
-            Task::Models => models(&frame.data, out),
-            Task::Probe => probe(&frame.data),
+            Task::Models => models::report(&frame.data, out),
+            Task::Probe => models::probe(&frame.data),
         }
     }
 
@@ -123,6 +135,9 @@ impl Chat {
         if let Some(error) = chunk.error {
             return Err(error::from_error(None, error.get()));
         }
+        if chunk.is_error {
+            return Err(error::from_error(None, data));
+        }
         let (id, model) = (chunk.id.as_deref(), chunk.model.as_deref());
         // Some begin with a chunk of their own that names neither.
         if !self.started && (!chunk.choices.is_empty() || id.is_some_and(|id| !id.is_empty())) {
@@ -130,19 +145,49 @@ impl Chat {
             out.started(id, model);
         }
         for (name, value) in chunk.rest {
+            if name == GROQ {
+                self.groq(value.get(), out)?;
+            }
             self.attribute(&name, value.get(), out);
         }
         for choice in chunk.choices {
-            self.choice(choice, out);
+            self.choice(choice, out)?;
         }
         if let Some(usage) = chunk.usage {
-            report_usage(usage.get(), out);
+            self.counted |= report_usage(usage.get(), out);
         }
         Ok(())
     }
 
-    fn choice(&mut self, part: ChoicePart<'_>, out: &mut Output) {
+    /// Groq's own member: counts where none were asked for, and why a stream ended early.
+    fn groq(&mut self, json: &str, out: &mut Output) -> Result<(), Failure> {
+        #[derive(Deserialize)]
+        struct Groq<'a> {
+            #[serde(borrow, default, deserialize_with = "json::raw_or_null")]
+            usage: Option<&'a RawValue>,
+            #[serde(borrow, default, deserialize_with = "json::raw_or_null")]
+            error: Option<&'a RawValue>,
+        }
+        let groq: Groq<'_> = json::parse(json)?;
+        if let Some(error) = groq.error {
+            return Err(error::from_error(None, error.get()));
+        }
+        self.count(groq.usage, out);
+        Ok(())
+    }
+
+    /// Counts in an unusual place.
+    fn count(&mut self, usage: Option<&RawValue>, out: &mut Output) {
+        if let Some(usage) = usage.filter(|_| !self.counted) {
+            report_usage(usage.get(), out);
+        }
+    }
+
+    fn choice(&mut self, part: ChoicePart<'_>, out: &mut Output) -> Result<(), Failure> {
         let index = part.index;
+        if let Some(error) = part.error {
+            return Err(error::from_error(None, error.get()));
+        }
         let at =
             self.choices.iter().position(|choice| choice.index == index).unwrap_or_else(|| {
                 self.choices.push(Choice { index, ..Choice::default() });
@@ -158,17 +203,23 @@ impl Chat {
             {
                 out.thinking(index, thinking);
             }
-            if let Some(content) = text(delta.content) {
-                out.text(index, content);
+            match delta.content {
+                Content::Text(content) if content.is_empty() => {}
+                Content::Text(content) => out.text(index, content),
+                Content::Parts(parts) => content_parts(index, parts, out)?,
             }
             if let Some(refusal) = text(delta.refusal) {
                 out.refusal(index, refusal);
             }
+            let mut last = None;
             for (position, call) in delta.tool_calls.into_iter().flatten().enumerate() {
-                choice.call(position, call, out);
+                last = Some(choice.call(position, call, last, out)?);
             }
             for annotation in delta.annotations.into_iter().flatten() {
                 out.citation(index, annotation.get());
+            }
+            for image in delta.images.into_iter().flatten() {
+                image_part(index, image.get(), out);
             }
             audio = delta.audio;
         }
@@ -177,11 +228,25 @@ impl Chat {
         }
         if let Some(reason) = part.finish_reason.filter(|reason| !reason.is_empty()) {
             choice.finished = true;
-            out.finish(index, finish_reason(&reason));
+            finish(index, &reason, part.stop_reason, out)?;
         }
-        if let Some(audio) = audio {
-            self.attribute("audio", audio.get(), out);
+        // An empty object says nothing new.
+        let filtered = part.content_filter_results.filter(|results| results.get() != "{}");
+        let own = [
+            ("audio", audio),
+            ("content_filter_results", filtered),
+            ("content_filter_offsets", part.content_filter_offsets),
+            ("native_finish_reason", part.native_finish_reason),
+        ];
+        for (name, value) in own {
+            match value {
+                Some(value) if index == 0 => self.attribute(name, value.get(), out),
+                Some(value) => self.attribute(&format!("choices.{index}.{name}"), value.get(), out),
+                None => {}
+            }
         }
+        self.count(part.usage, out);
+        Ok(())
     }
 
     /// Reports an unknown member when it is new or has changed.
@@ -198,72 +263,147 @@ impl Chat {
 }
 
 impl Choice {
-    fn call(&mut self, position: usize, call: Call<'_>, out: &mut Output) {
+    /// Reports a call, or a piece of one, and gives its place. `last` is that of the piece before
+    /// it in the same list.
+    fn call(
+        &mut self,
+        position: usize,
+        call: Call<'_>,
+        last: Option<usize>,
+        out: &mut Output,
+    ) -> Result<usize, Failure> {
         // Whole answers don't number their calls.
         let vendor_index =
             call.index.unwrap_or_else(|| u32::try_from(position).unwrap_or(u32::MAX));
+        let id = call.id.unwrap_or_default();
         let function = call.function.or(call.custom).unwrap_or_default();
-        let known = self.calls.iter().position(|&known| known == vendor_index);
-        let at = known.unwrap_or_else(|| {
-            self.calls.push(vendor_index);
-            self.calls.len() - 1
-        });
+        let name = function.name.unwrap_or_default();
+        // Some give every call the same number and tell them apart by id alone, or not at all:
+        // then a name in the same list begins another.
+        let another = |at: usize| {
+            let other_id = !id.is_empty() && self.calls[at].id != id;
+            !name.is_empty() && (other_id || last == Some(at))
+        };
+        let known = self.calls.iter().rposition(|begun| begun.index == vendor_index);
+        let known = known.filter(|&at| !another(at));
+        let at = known.unwrap_or(self.calls.len());
         let index = u32::try_from(at).unwrap_or(u32::MAX);
         if known.is_none() {
-            let id = call.id.unwrap_or_default();
-            out.tool_call(self.index, index, id, function.name.unwrap_or_default());
+            // LocalAI gives all calls of an answer one id; results couldn't be told apart by it.
+            let repeated = self.calls.iter().any(|begun| begun.id == id);
+            self.calls.push(Begun { index: vendor_index, id: id.clone().into_owned() });
+            out.tool_call(self.index, index, if repeated { Cow::Borrowed("") } else { id }, name);
         }
-        if let Some(fragment) = function.arguments.or(function.input).filter(|f| !f.is_empty()) {
-            out.tool_arguments(self.index, index, fragment);
+        if let Some(arguments) = function.arguments {
+            // JSON as a string; some give the JSON itself.
+            let fragment = match arguments.get().starts_with('"') {
+                true => json::parse::<json::Str<'_>>(arguments.get())?.0,
+                false => Cow::Borrowed(arguments.get()),
+            };
+            if !fragment.is_empty() {
+                out.tool_arguments(self.index, index, fragment);
+            }
         }
+        if let Some(input) = function.input.filter(|input| !input.is_empty()) {
+            out.tool_arguments(self.index, index, input);
+        }
+        Ok(at)
     }
 }
 
-fn finish_reason(reason: &str) -> FinishReason {
-    match reason {
-        "stop" => FinishReason::Stop,
-        "length" => FinishReason::Length,
+/// Content in parts: Mistral's way to tell thinking and references from text.
+fn content_parts(choice: u32, parts: Vec<&RawValue>, out: &mut Output) -> Result<(), Failure> {
+    #[derive(Deserialize)]
+    struct Part<'a> {
+        #[serde(borrow, default, deserialize_with = "json::cow_or_null")]
+        r#type: Option<Cow<'a, str>>,
+        #[serde(borrow, default, deserialize_with = "json::cow_or_null")]
+        text: Option<Cow<'a, str>>,
+        #[serde(borrow, default)]
+        thinking: Option<Vec<&'a RawValue>>,
+    }
+    for raw in parts {
+        let part: Part<'_> = json::parse(raw.get())?;
+        match part.r#type.as_deref() {
+            Some("thinking") => {
+                for raw in part.thinking.into_iter().flatten() {
+                    let part: Part<'_> = json::parse(raw.get())?;
+                    if let Some(text) = part.text.filter(|text| !text.is_empty()) {
+                        out.thinking(choice, text);
+                    }
+                }
+            }
+            Some("image_url") => image_part(choice, raw.get(), out),
+            Some("text") | None => {
+                if let Some(text) = part.text.filter(|text| !text.is_empty()) {
+                    out.text(choice, text);
+                }
+            }
+            Some(_) => out.citation(choice, raw.get()),
+        }
+    }
+    Ok(())
+}
+
+/// An image the model made. One that isn't in the answer itself, but elsewhere, is a citation.
+fn image_part(choice: u32, raw: &str, out: &mut Output) {
+    #[derive(Deserialize)]
+    struct Part<'a> {
+        #[serde(borrow)]
+        image_url: Image<'a>,
+    }
+    #[derive(Deserialize)]
+    struct Image<'a> {
+        #[serde(borrow)]
+        url: json::Str<'a>,
+    }
+    let part = serde_json::from_str::<Part<'_>>(raw).ok();
+    let url = part.as_ref().and_then(|part| part.image_url.url.0.strip_prefix("data:"));
+    match url.and_then(|url| url.split_once(";base64,")) {
+        Some((media_type, base64)) => out.media(choice, MediaKind::Image, media_type, base64),
+        None => out.citation(choice, raw),
+    }
+}
+
+/// Reports why an answer ended. What isn't an end but a breakdown is a failure.
+fn finish(
+    choice: u32,
+    reason: &str,
+    stop_reason: Option<&RawValue>,
+    out: &mut Output,
+) -> Result<(), Failure> {
+    let reason = match reason {
+        // vLLM says which stop sequence it was, or the number of the token.
+        "stop" => match stop_reason.and_then(|raw| serde_json::from_str(raw.get()).ok()) {
+            Some(json::Str(sequence)) => {
+                out.finish_at(choice, sequence);
+                return Ok(());
+            }
+            None => FinishReason::Stop,
+        },
+        "eos" | "end_turn" | "stop_sequence" => FinishReason::Stop,
+        "length" | "max_tokens" | "model_length" => FinishReason::Length,
         "tool_calls" | "function_call" => FinishReason::ToolCalls,
         "content_filter" => FinishReason::ContentFilter,
+        "refusal" => FinishReason::Refusal,
+        "error" | "network_error" => {
+            return Err(Failure::of(
+                FailureKind::Unavailable,
+                "The vendor broke the answer off and gave no reason.",
+            )
+            .with_code(reason));
+        }
+        "insufficient_system_resource" => {
+            return Err(Failure::of(
+                FailureKind::Overloaded,
+                "The vendor broke the answer off because its servers are too busy.",
+            )
+            .with_code(reason));
+        }
         other => FinishReason::Other(other.to_owned()),
-    }
-}
-
-/// Counts that make no sense are left out, and the host then estimates.
-fn report_usage(json: &str, out: &mut Output) {
-    #[derive(Deserialize, Default)]
-    #[serde(default)]
-    struct Counts {
-        prompt_tokens: Option<u64>,
-        completion_tokens: Option<u64>,
-        prompt_tokens_details: Option<PromptDetails>,
-        completion_tokens_details: Option<CompletionDetails>,
-    }
-    #[derive(Deserialize, Default)]
-    #[serde(default)]
-    struct PromptDetails {
-        cached_tokens: Option<u64>,
-        cache_write_tokens: Option<u64>,
-    }
-    #[derive(Deserialize, Default)]
-    #[serde(default)]
-    struct CompletionDetails {
-        reasoning_tokens: Option<u64>,
-    }
-    let Ok(counts) = serde_json::from_str::<Counts>(json) else { return };
-    if counts.prompt_tokens.is_none() && counts.completion_tokens.is_none() {
-        return;
-    }
-    let prompt = counts.prompt_tokens_details.unwrap_or_default();
-    let completion = counts.completion_tokens_details.unwrap_or_default();
-    out.usage(Usage {
-        input: counts.prompt_tokens,
-        cache_read: prompt.cached_tokens,
-        cache_write: prompt.cache_write_tokens,
-        output: counts.completion_tokens,
-        reasoning: completion.reasoning_tokens,
-        units: Vec::new(),
-    });
+    };
+    out.finish(choice, reason);
+    Ok(())
 }
 
 fn embeddings(data: &str, seen: &mut usize, out: &mut Output) -> Result<(), Failure> {
@@ -305,46 +445,6 @@ fn embeddings(data: &str, seen: &mut usize, out: &mut Output) -> Result<(), Fail
     Ok(())
 }
 
-fn models(data: &str, out: &mut Output) -> Result<(), Failure> {
-    #[derive(Deserialize)]
-    struct List<'a> {
-        #[serde(borrow)]
-        data: Vec<Item<'a>>,
-    }
-    #[derive(Deserialize)]
-    struct Item<'a> {
-        #[serde(borrow)]
-        id: Cow<'a, str>,
-        created: Option<u64>,
-        #[serde(borrow, default, deserialize_with = "json::raw_or_null")]
-        owned_by: Option<&'a RawValue>,
-        // Under these names compatible servers say how much fits.
-        max_model_len: Option<u32>,
-        context_window: Option<u32>,
-        context_length: Option<u32>,
-    }
-    let list: List<'_> = json::parse(data)?;
-    for item in list.data {
-        let mut model = Model::new(item.id);
-        model.created = item.created;
-        model.context_window = item.max_model_len.or(item.context_window).or(item.context_length);
-        if let Some(owner) = item.owned_by {
-            model.extra = ["{\"owned_by\":", owner.get(), "}"].concat();
-        }
-        out.model(model);
-    }
-    Ok(())
-}
-
-fn probe(data: &str) -> Result<(), Failure> {
-    #[derive(Deserialize)]
-    struct List {
-        #[serde(rename = "data")]
-        _data: Vec<IgnoredAny>,
-    }
-    json::parse::<List>(data).map(|_| ())
-}
-
 /// A chunk of a streamed answer, or a whole one.
 #[derive(Default)]
 struct Chunk<'a> {
@@ -353,6 +453,8 @@ struct Chunk<'a> {
     choices: Vec<ChoicePart<'a>>,
     usage: Option<&'a RawValue>,
     error: Option<&'a RawValue>,
+    /// The chunk itself is an error: its `object` says so.
+    is_error: bool,
     /// Members the contract has no place for.
     rest: Vec<(Cow<'a, str>, &'a RawValue)>,
 }
@@ -367,12 +469,25 @@ struct ChoicePart<'a> {
     finish_reason: Option<Cow<'a, str>>,
     #[serde(borrow, default, deserialize_with = "json::raw_or_null")]
     logprobs: Option<&'a RawValue>,
+    // Not OpenAI's own: vLLM's, Azure's two, OpenRouter's two and Moonshot's.
+    #[serde(borrow, default, deserialize_with = "json::raw_or_null")]
+    stop_reason: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "json::raw_or_null")]
+    content_filter_results: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "json::raw_or_null")]
+    content_filter_offsets: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "json::raw_or_null")]
+    native_finish_reason: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "json::raw_or_null")]
+    error: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "json::raw_or_null")]
+    usage: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
 struct Delta<'a> {
-    #[serde(borrow, default, deserialize_with = "json::cow_or_null")]
-    content: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    content: Content<'a>,
     #[serde(borrow, default, deserialize_with = "json::cow_or_null")]
     refusal: Option<Cow<'a, str>>,
     // Not OpenAI's own: the two names under which compatible vendors show thinking.
@@ -386,6 +501,57 @@ struct Delta<'a> {
     annotations: Option<Vec<&'a RawValue>>,
     #[serde(borrow, default, deserialize_with = "json::raw_or_null")]
     audio: Option<&'a RawValue>,
+    /// OpenRouter's, for images the model made.
+    #[serde(borrow, default)]
+    images: Option<Vec<&'a RawValue>>,
+}
+
+/// Text, or with some vendors a list of parts.
+enum Content<'a> {
+    Text(Cow<'a, str>),
+    Parts(Vec<&'a RawValue>),
+}
+
+impl Default for Content<'_> {
+    fn default() -> Self {
+        Self::Text(Cow::Borrowed(""))
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Content<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+
+        impl<'de> Visitor<'de> for Either {
+            type Value = Content<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("text or a list of parts")
+            }
+
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Content<'de>, E> {
+                Ok(Content::Text(Cow::Borrowed(text)))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Content<'de>, E> {
+                Ok(Content::Text(Cow::Owned(text.to_owned())))
+            }
+
+            fn visit_unit<E>(self) -> Result<Content<'de>, E> {
+                Ok(Content::default())
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Content<'de>, A::Error> {
+                let mut parts = Vec::new();
+                while let Some(part) = seq.next_element()? {
+                    parts.push(part);
+                }
+                Ok(Content::Parts(parts))
+            }
+        }
+
+        deserializer.deserialize_any(Either)
+    }
 }
 
 #[derive(Deserialize)]
@@ -405,8 +571,8 @@ struct Call<'a> {
 struct Function<'a> {
     #[serde(borrow, deserialize_with = "json::cow_or_null")]
     name: Option<Cow<'a, str>>,
-    #[serde(borrow, deserialize_with = "json::cow_or_null")]
-    arguments: Option<Cow<'a, str>>,
+    #[serde(borrow, deserialize_with = "json::raw_or_null")]
+    arguments: Option<&'a RawValue>,
     #[serde(borrow, deserialize_with = "json::cow_or_null")]
     input: Option<Cow<'a, str>>,
 }
@@ -436,8 +602,12 @@ impl<'de> Deserialize<'de> for Chunk<'de> {
                         }
                         "usage" => chunk.usage = present(map.next_value()?),
                         "error" => chunk.error = present(map.next_value()?),
+                        "object" => {
+                            let object = map.next_value::<Option<json::Str<'_>>>()?;
+                            chunk.is_error = object.is_some_and(|object| object.0 == "error");
+                        }
                         // `obfuscation` is random padding.
-                        "object" | "created" | "obfuscation" => {
+                        "created" | "obfuscation" => {
                             map.next_value::<IgnoredAny>()?;
                         }
                         _ => {
@@ -500,6 +670,75 @@ mod tests {
                 {"attribute": {"x_tier": "slow"}}, {"finish": "stop"}
             ])
         );
+    }
+
+    #[test]
+    fn calls_that_share_a_number_are_told_apart_by_their_ids() {
+        let call = |id: &str| {
+            format!(
+                r#"{{"choices":[{{"delta":{{"tool_calls":[{{"index":0,"id":"{id}","function":{{"name":"f","arguments":"{{}}"}}}}]}}}}]}}"#
+            )
+        };
+        let again = r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"id":"b","function":{"arguments":" "}}]},"finish_reason":"tool_calls"}]}"#;
+        let (events, result) = decode(&[&call("a"), &call("b"), again]);
+        assert!(result.is_ok());
+        assert_eq!(
+            events,
+            json!([
+                {"started": {}},
+                {"tool-call": {"id": "a", "name": "f"}}, {"tool-arguments": "{}"},
+                {"tool-call": {"id": "b", "name": "f"}, "index": 1},
+                {"tool-arguments": "{} ", "index": 1},
+                {"finish": "tool-calls"}
+            ])
+        );
+    }
+
+    #[test]
+    fn content_in_parts_is_text_thinking_images_and_references() {
+        let chunk = r#"{"choices":[{"delta":{"content":[
+            {"type":"thinking","thinking":[{"type":"text","text":"hm"}]},
+            {"type":"text","text":"a\u00e9"},
+            {"type":"image_url","image_url":{"url":"data:image/png;base64,AAAA"}},
+            {"type":"image_url","image_url":{"url":"https://x.test/a.png"}},
+            {"type":"reference","reference_ids":[1]}]},"finish_reason":"eos"}]}"#;
+        let (events, result) = decode(&[chunk]);
+        assert!(result.is_ok());
+        assert_eq!(
+            events,
+            json!([
+                {"started": {}}, {"thinking": "hm"}, {"text": "aé"},
+                {"media": {"kind": "image", "media_type": "image/png", "base64": "AAAA"}},
+                {"citation": {"type": "image_url", "image_url": {"url": "https://x.test/a.png"}}},
+                {"citation": {"type": "reference", "reference_ids": [1]}},
+                {"finish": "stop"}
+            ])
+        );
+    }
+
+    #[test]
+    fn an_end_that_is_a_breakdown_fails_and_keeps_what_came_before() {
+        for (reason, kind) in [
+            ("error", FailureKind::Unavailable),
+            ("insufficient_system_resource", FailureKind::Overloaded),
+        ] {
+            let chunk = format!(
+                r#"{{"choices":[{{"delta":{{"content":"a"}},"finish_reason":"{reason}"}}]}}"#
+            );
+            let (events, result) = decode(&[&chunk]);
+            assert_eq!(result.unwrap_err().kind, kind);
+            assert_eq!(events, json!([{"started": {}}, {"text": "a"}]));
+        }
+    }
+
+    #[test]
+    fn counts_in_two_places_are_reported_once() {
+        let both = r#"{"choices":[{"delta":{"content":"x"},"finish_reason":"stop","usage":{"prompt_tokens":1}}],
+            "x_groq":{"id":"r","usage":{"prompt_tokens":1}},"usage":{"prompt_tokens":1}}"#;
+        let (events, _) =
+            decode(&[r#"{"choices":[{"delta":{}}],"usage":{"prompt_tokens":2}}"#, both]);
+        let usages = events.as_array().unwrap().iter().filter(|e| e.get("usage").is_some());
+        assert_eq!(usages.count(), 2, "{events}");
     }
 
     #[test]

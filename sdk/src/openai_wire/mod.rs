@@ -11,48 +11,31 @@
 
 mod answer;
 mod error;
+mod limits;
+mod models;
+mod profile;
 mod request;
+mod usage;
 
 use crate::{
     Failure, Output,
-    contract::{Chat, Embed, Operation, RateLimit, ResponseHead, VendorRequest},
-    time,
+    contract::{Chat, Embed, Format, Operation, VendorRequest},
 };
 
 pub use answer::Decoder;
 pub use error::failure;
+pub use limits::{all_rate_limits, rate_limits};
+pub use profile::{
+    Earlier, EmbeddingFormat, LogProbabilities, Off, Profile, ReasoningForm, StructuredOutput,
+};
+pub use usage::report_usage;
 
 /// The dialect whose unknown fields this shape takes.
 pub const DIALECT: &str = "openai-chat";
 
-/// How a vendor differs from OpenAI. [`Profile::OPENAI`] is OpenAI itself.
-#[derive(Clone, Copy, Debug)]
-pub struct Profile {
-    /// The member that limits the answer's tokens: "max_completion_tokens" or "max_tokens".
-    pub max_tokens: &'static str,
-    /// Knows the role `developer`; it is sent as `system` otherwise.
-    pub developer: bool,
-    /// Knows `stream_options.include_usage`.
-    pub stream_usage: bool,
-    /// Knows `top_k`.
-    pub top_k: bool,
-    /// Answers embeddings as base64 on request. They are then always asked for so: decoding
-    /// thousands of decimal numbers in the sandbox costs more than the rest of the exchange.
-    pub base64_embeddings: bool,
-}
-
-impl Profile {
-    pub const OPENAI: Self = Self {
-        max_tokens: "max_completion_tokens",
-        developer: true,
-        stream_usage: true,
-        top_k: false,
-        base64_embeddings: true,
-    };
-}
-
 /// The first request of an operation, and what reads its answer. Warnings about what the vendor
-/// has no place for go to `out`; sending is left to the adapter, which may add headers first.
+/// has no place for go to `out`; sending is left to the adapter, which may change the path and add
+/// headers first.
 ///
 /// # Errors
 /// `unsupported` or `invalid-request` for content and tools that this shape can't carry.
@@ -92,29 +75,8 @@ pub fn embed_request(
     request::embed(embed, profile, out)
 }
 
-/// Reports the limits in `x-ratelimit-*` headers. The descriptor must list them.
-pub fn rate_limits(head: &ResponseHead, out: &mut Output) {
-    const HEADERS: [(&str, [&str; 3]); 2] = [
-        (
-            "requests",
-            [
-                "x-ratelimit-limit-requests",
-                "x-ratelimit-remaining-requests",
-                "x-ratelimit-reset-requests",
-            ],
-        ),
-        (
-            "tokens",
-            [
-                "x-ratelimit-limit-tokens",
-                "x-ratelimit-remaining-tokens",
-                "x-ratelimit-reset-tokens",
-            ],
-        ),
-    ];
-    for (scope, names) in HEADERS {
-        if let Some(limit) = RateLimit::from_headers(head, scope, names, time::duration_ms) {
-            out.rate_limit(limit);
-        }
-    }
+/// What the system text must say of the answer's form because the vendor can't be told otherwise.
+/// Warns of it. For requests of another shape; those made here have it in them.
+pub fn format_instruction(format: &Format, profile: &Profile, out: &mut Output) -> Option<String> {
+    request::instruction(format, profile, out)
 }

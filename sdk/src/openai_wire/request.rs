@@ -1,19 +1,25 @@
 //! Requests in the OpenAI shape.
 //!
 //! Everything borrows from the operation and is written in one pass. What can't be carried is
-//! found in a pass before, so that writing never fails for a reason of its own.
+//! found in a pass before, so that writing never fails for a reason of its own. Marks stand for
+//! content and are never looked into; where a vendor wants texts in one, marks are put in a row.
+
+use std::borrow::Cow;
 
 use serde::{
     Serialize, Serializer,
     ser::{SerializeMap, SerializeSeq},
 };
 
-use super::{DIALECT, Profile};
+use super::{
+    DIALECT, Earlier, EmbeddingFormat, LogProbabilities, Profile, ReasoningForm, StructuredOutput,
+};
 use crate::{
     Failure, Output,
     contract::{
         Chat, Embed, EmbedEncoding, EmbedInput, Field, Format, Framing, Media, MediaKind,
-        MediaSource, Message, Part, PartBody, Role, Text, Tool, ToolChoice, VendorRequest,
+        MediaSource, Message, Part, PartBody, Reasoning, Role, Schema, Text, Tool, ToolChoice,
+        VendorRequest,
     },
     json::{Fields, Raw},
 };
@@ -50,7 +56,9 @@ pub(super) fn chat(
 ) -> Result<VendorRequest, Failure> {
     let passes = chat.dialect == DIALECT;
     check(chat, profile, passes, out)?;
-    let request = VendorRequest::post("/chat/completions", &ChatBody { chat, profile, passes })?;
+    let instruction = instruction(&chat.format, profile, out);
+    let body = ChatBody { chat, profile, passes, instruction: instruction.as_deref() };
+    let request = VendorRequest::post("/chat/completions", &body)?;
     Ok(match chat.stream {
         true => request.framed(Framing::Sse),
         false => request,
@@ -76,14 +84,21 @@ pub(super) fn embed(
     if texts != 0 && texts != embed.inputs.len() {
         return Err(Failure::invalid("inputs", "Give texts or tokens, not both."));
     }
-    let base64 = profile.base64_embeddings || embed.encoding == EmbedEncoding::Base64;
+    if embed.dimensions.is_some() && profile.dimensions.is_none() {
+        return Err(Failure::unsupported("The vendor's embeddings have one length only.")
+            .with_param("dimensions"));
+    }
+    let encoding_format = match (profile.embeddings, embed.encoding) {
+        (EmbeddingFormat::Unsaid, _) => None,
+        (EmbeddingFormat::Base64, _) | (_, EmbedEncoding::Base64) => Some("base64"),
+        (EmbeddingFormat::Floats, EmbedEncoding::Floats) => Some("float"),
+    };
     VendorRequest::post(
         "/embeddings",
         &EmbedBody {
-            model: &embed.model,
-            input: Inputs(&embed.inputs),
-            dimensions: embed.dimensions,
-            encoding_format: if base64 { "base64" } else { "float" },
+            embed,
+            dimensions: profile.dimensions.zip(embed.dimensions),
+            encoding_format,
             extra: Fields(if passes { &embed.extra } else { &[] }),
         },
     )
@@ -94,24 +109,29 @@ fn check(chat: &Chat, profile: &Profile, passes: bool, out: &mut Output) -> Resu
     if !passes {
         warn_of_fields(&chat.extra, out);
     }
-    if chat.sampling.top_k.is_some() && !profile.top_k {
-        out.dropped("sampling.top-k", "The vendor has no top_k.");
-    }
-    if chat.reasoning.as_ref().is_some_and(|reasoning| reasoning.budget_tokens.is_some()) {
-        out.dropped("reasoning.budget-tokens", "The vendor takes an effort, not a budget.");
-    }
+    check_sampling(chat, profile, out)?;
+    check_reasoning(chat, profile, out);
     if chat.tools.iter().any(|tool| !tool.kind.is_empty()) && !passes {
         return Err(Failure::unsupported("The vendor doesn't run this kind of tool itself."));
     }
+    if !profile.strict && chat.tools.iter().any(|tool| tool.strict == Some(true)) {
+        out.dropped("tools.strict", "The vendor doesn't hold calls against their schema.");
+    }
+    if !profile.parallel_tool_calls && chat.parallel_tool_calls.is_some() {
+        out.dropped("parallel-tool-calls", "The vendor decides itself how many calls it makes.");
+    }
     let (mut cached, mut thought, mut foreign, mut extra) = (false, false, false, false);
+    let mut named = false;
     for message in &chat.messages {
         extra |= !passes && !message.extra.is_empty();
+        named |= !profile.names && message.name.is_some();
         for part in &message.parts {
-            cached |= part.cache.is_some();
+            cached |= !profile.cache_marks && part.cache.is_some();
             extra |= !passes && !part.extra.is_empty();
             match &part.body {
-                PartBody::Media(media) => check_media(media)?,
-                PartBody::Thinking(_) | PartBody::RedactedThinking(_) => thought = true,
+                PartBody::Media(media) => check_media(media, profile)?,
+                PartBody::Thinking(_) => thought |= profile.earlier == Earlier::Dropped,
+                PartBody::RedactedThinking(_) => thought = true,
                 PartBody::Other(_) => foreign |= !passes,
                 _ => {}
             }
@@ -119,6 +139,9 @@ fn check(chat: &Chat, profile: &Profile, passes: bool, out: &mut Output) -> Resu
     }
     if cached {
         out.dropped("messages.cache", "The vendor caches prompts by itself.");
+    }
+    if named {
+        out.dropped("messages.name", "The vendor has no place for names of participants.");
     }
     if thought {
         out.dropped("messages.thinking", "The vendor takes no earlier thinking back.");
@@ -132,6 +155,81 @@ fn check(chat: &Chat, profile: &Profile, passes: bool, out: &mut Output) -> Resu
     Ok(())
 }
 
+fn check_sampling(chat: &Chat, profile: &Profile, out: &mut Output) -> Result<(), Failure> {
+    let sampling = &chat.sampling;
+    if sampling.top_k.is_some() && !profile.top_k {
+        out.dropped("sampling.top-k", "The vendor has no top_k.");
+    }
+    if sampling.seed.is_some() && profile.seed.is_none() {
+        out.dropped("sampling.seed", "The vendor takes no seed.");
+    }
+    if sampling.logprobs.is_some() && profile.logprobs == LogProbabilities::Unknown {
+        out.dropped("sampling.logprobs", "The vendor gives no log probabilities.");
+    }
+    if sampling.choices.is_some_and(|choices| choices > 1) && !profile.choices {
+        return Err(Failure::unsupported("The vendor gives one answer to a prompt, not several.")
+            .with_param("sampling.choices"));
+    }
+    Ok(())
+}
+
+fn check_reasoning(chat: &Chat, profile: &Profile, out: &mut Output) {
+    let Some(reasoning) = &chat.reasoning else { return };
+    let (effort, budget) = (reasoning.effort.is_some(), reasoning.budget_tokens.is_some());
+    match profile.reasoning {
+        ReasoningForm::Object if effort && budget => {
+            out.dropped("reasoning.budget-tokens", "The vendor takes an effort or a budget.");
+        }
+        ReasoningForm::Object => {}
+        ReasoningForm::Effort { .. } if budget => {
+            out.dropped("reasoning.budget-tokens", "The vendor takes an effort, not a budget.");
+        }
+        ReasoningForm::Effort { .. } => {}
+        ReasoningForm::Unknown => {
+            if effort {
+                out.dropped("reasoning.effort", "The vendor doesn't let its thinking be steered.");
+            }
+            if budget {
+                out.dropped("reasoning.budget-tokens", "The vendor's thinking has no budget.");
+            }
+        }
+    }
+}
+
+pub(super) fn instruction(format: &Format, profile: &Profile, out: &mut Output) -> Option<String> {
+    use StructuredOutput as Known;
+    match (format, profile.structured) {
+        (Format::Text, _) | (Format::Json, Known::Schema | Known::BareSchema | Known::Object) => {
+            None
+        }
+        (Format::Json, Known::SchemaOnly) => {
+            out.emulated("format", "The vendor was given the schema of any object.");
+            None
+        }
+        (Format::Json, Known::Nothing) => {
+            out.emulated("format", "The vendor was asked for JSON in the system text.");
+            Some("Answer with one JSON object and nothing else.".to_owned())
+        }
+        (Format::Schema(schema), Known::Schema | Known::BareSchema | Known::SchemaOnly) => {
+            if schema.strict == Some(true) && !profile.strict {
+                out.dropped("format.strict", "The vendor doesn't tell strict schemas from others.");
+            }
+            None
+        }
+        (Format::Schema(schema), Known::Object | Known::Nothing) => {
+            out.emulated(
+                "format",
+                "The vendor was given the schema in the system text; its answer may not fit.",
+            );
+            let Schema { schema, description, .. } = schema;
+            let about = description.as_deref().map(|it| format!(" ({it})")).unwrap_or_default();
+            Some(format!(
+                "Answer with one JSON value and nothing else. It must fit this JSON Schema{about}:\n{schema}"
+            ))
+        }
+    }
+}
+
 fn warn_of_fields(extra: &[Field], out: &mut Output) {
     for field in extra {
         out.dropped(
@@ -141,9 +239,18 @@ fn warn_of_fields(extra: &[Field], out: &mut Output) {
     }
 }
 
-fn check_media(media: &Media) -> Result<(), Failure> {
+fn check_media(media: &Media, profile: &Profile) -> Result<(), Failure> {
     let place = "messages.media";
     match (media.kind, &media.source) {
+        (MediaKind::Video, MediaSource::Url(_)) if profile.video => Ok(()),
+        (MediaKind::Video, MediaSource::Base64(_))
+            if profile.video && !media.media_type.is_empty() =>
+        {
+            Ok(())
+        }
+        (MediaKind::Video, MediaSource::Base64(_)) if profile.video => {
+            Err(Failure::invalid(place, "Say the media type, such as video/mp4."))
+        }
         (MediaKind::Video, _) => Err(Failure::unsupported("The vendor takes no video.")),
         (MediaKind::Image, MediaSource::FileId(_)) => {
             Err(Failure::unsupported("The vendor takes images by URL or content, not by file id."))
@@ -165,41 +272,29 @@ struct ChatBody<'a> {
     chat: &'a Chat,
     profile: &'a Profile,
     passes: bool,
+    /// To be added to the system text.
+    instruction: Option<&'a str>,
 }
 
 impl Serialize for ChatBody<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self { chat, profile, passes } = *self;
+        let Self { chat, profile, passes, instruction } = *self;
         let sampling = &chat.sampling;
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("model", &chat.model)?;
-        map.serialize_entry("messages", &Messages { messages: &chat.messages, profile, passes })?;
+        let messages = Messages { messages: &chat.messages, profile, passes, instruction };
+        map.serialize_entry("messages", &messages)?;
         if !chat.tools.is_empty() {
-            map.serialize_entry("tools", &Tools { tools: &chat.tools, passes })?;
+            let tools = Tools { tools: &chat.tools, passes, strict: profile.strict };
+            map.serialize_entry("tools", &tools)?;
         }
         if let Some(choice) = &chat.tool_choice {
             map.serialize_entry("tool_choice", &Choice(choice))?;
         }
-        optional(&mut map, "parallel_tool_calls", chat.parallel_tool_calls)?;
-        match &chat.format {
-            Format::Text => {}
-            Format::Json => {
-                map.serialize_entry("response_format", &Typed { r#type: "json_object" })?;
-            }
-            Format::Schema(schema) => map.serialize_entry(
-                "response_format",
-                &SchemaFormat {
-                    r#type: "json_schema",
-                    json_schema: JsonSchema {
-                        // The vendor insists on a name.
-                        name: if schema.name.is_empty() { "answer" } else { &schema.name },
-                        description: schema.description.as_deref(),
-                        schema: Raw(&schema.schema),
-                        strict: schema.strict,
-                    },
-                },
-            )?,
+        if profile.parallel_tool_calls {
+            optional(&mut map, "parallel_tool_calls", chat.parallel_tool_calls)?;
         }
+        write_format(&chat.format, profile, &mut map)?;
         optional(&mut map, profile.max_tokens, sampling.max_output_tokens)?;
         optional(&mut map, "temperature", sampling.temperature)?;
         optional(&mut map, "top_p", sampling.top_p)?;
@@ -208,19 +303,27 @@ impl Serialize for ChatBody<'_> {
         }
         optional(&mut map, "frequency_penalty", sampling.frequency_penalty)?;
         optional(&mut map, "presence_penalty", sampling.presence_penalty)?;
-        optional(&mut map, "seed", sampling.seed)?;
+        if let Some(member) = profile.seed {
+            optional(&mut map, member, sampling.seed)?;
+        }
         if !sampling.stop.is_empty() {
             map.serialize_entry("stop", &sampling.stop)?;
         }
         optional(&mut map, "n", sampling.choices)?;
-        if let Some(alternatives) = sampling.logprobs {
-            map.serialize_entry("logprobs", &true)?;
-            if alternatives > 0 {
-                map.serialize_entry("top_logprobs", &alternatives)?;
+        match (profile.logprobs, sampling.logprobs) {
+            (LogProbabilities::Switch, Some(alternatives)) => {
+                map.serialize_entry("logprobs", &true)?;
+                if alternatives > 0 {
+                    map.serialize_entry("top_logprobs", &alternatives)?;
+                }
             }
+            (LogProbabilities::Count, Some(alternatives)) => {
+                map.serialize_entry("logprobs", &alternatives.max(1))?;
+            }
+            (LogProbabilities::Unknown, _) | (_, None) => {}
         }
         if let Some(reasoning) = &chat.reasoning {
-            optional(&mut map, "reasoning_effort", reasoning.effort.as_deref())?;
+            write_reasoning(reasoning, profile, &mut map)?;
         }
         if chat.stream {
             map.serialize_entry("stream", &true)?;
@@ -231,12 +334,88 @@ impl Serialize for ChatBody<'_> {
         }
         if passes {
             for field in &chat.extra {
-                if !OWN_MEMBERS.contains(&field.name.as_str()) {
+                if !self.writes(&field.name) {
                     map.serialize_entry(&field.name, &field.value)?;
                 }
             }
         }
         map.end()
+    }
+}
+
+impl ChatBody<'_> {
+    /// True for a member that this body has, or would have, as its own.
+    fn writes(&self, name: &str) -> bool {
+        let Self { chat, profile, .. } = self;
+        OWN_MEMBERS.contains(&name)
+            || (profile.seed == Some(name) && chat.sampling.seed.is_some())
+            || (chat.reasoning.is_some()
+                && match profile.reasoning {
+                    ReasoningForm::Object => name == "reasoning",
+                    ReasoningForm::Effort { off } => off.is_some_and(|off| off.member == name),
+                    ReasoningForm::Unknown => false,
+                })
+    }
+}
+
+fn write_format<M: SerializeMap>(
+    format: &Format,
+    profile: &Profile,
+    map: &mut M,
+) -> Result<(), M::Error> {
+    const MEMBER: &str = "response_format";
+    let schema = |name, description, schema, strict| SchemaFormat {
+        r#type: "json_schema",
+        json_schema: JsonSchema { name, description, schema: Raw(schema), strict },
+    };
+    match (format, profile.structured) {
+        (Format::Text, _) | (_, StructuredOutput::Nothing) => Ok(()),
+        (Format::Json, StructuredOutput::SchemaOnly) => {
+            map.serialize_entry(MEMBER, &schema("answer", None, r#"{"type":"object"}"#, None))
+        }
+        (Format::Json, _) | (Format::Schema(_), StructuredOutput::Object) => {
+            map.serialize_entry(MEMBER, &Typed { r#type: "json_object" })
+        }
+        (Format::Schema(wanted), StructuredOutput::BareSchema) => {
+            let json_schema = Raw(&wanted.schema);
+            map.serialize_entry(MEMBER, &BareSchema { r#type: "json_schema", json_schema })
+        }
+        (Format::Schema(wanted), _) => {
+            // The vendor insists on a name.
+            let name = if wanted.name.is_empty() { "answer" } else { &wanted.name };
+            let strict = wanted.strict.filter(|_| profile.strict);
+            let format = schema(name, wanted.description.as_deref(), &wanted.schema, strict);
+            map.serialize_entry(MEMBER, &format)
+        }
+    }
+}
+
+fn write_reasoning<M: SerializeMap>(
+    reasoning: &Reasoning,
+    profile: &Profile,
+    map: &mut M,
+) -> Result<(), M::Error> {
+    #[derive(Serialize)]
+    struct Object<'a> {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        effort: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        max_tokens: Option<u32>,
+    }
+    let effort = reasoning.effort.as_deref();
+    match profile.reasoning {
+        ReasoningForm::Effort { off: Some(off) } if effort == Some("none") => {
+            map.serialize_entry(off.member, &Raw(off.json))
+        }
+        ReasoningForm::Effort { .. } => optional(map, "reasoning_effort", effort),
+        ReasoningForm::Object => {
+            let max_tokens = reasoning.budget_tokens.filter(|_| effort.is_none());
+            match effort.is_some() || max_tokens.is_some() {
+                true => map.serialize_entry("reasoning", &Object { effort, max_tokens }),
+                false => Ok(()),
+            }
+        }
+        ReasoningForm::Unknown => Ok(()),
     }
 }
 
@@ -260,6 +439,12 @@ struct Typed {
 struct SchemaFormat<'a> {
     r#type: &'static str,
     json_schema: JsonSchema<'a>,
+}
+
+#[derive(Serialize)]
+struct BareSchema<'a> {
+    r#type: &'static str,
+    json_schema: Raw<'a>,
 }
 
 #[derive(Serialize)]
@@ -304,6 +489,7 @@ impl Serialize for Choice<'_> {
 struct Tools<'a> {
     tools: &'a [Tool],
     passes: bool,
+    strict: bool,
 }
 
 impl Serialize for Tools<'_> {
@@ -347,7 +533,7 @@ impl Serialize for Tools<'_> {
                     parameters: Some(tool.parameters.as_str())
                         .filter(|json| !json.is_empty())
                         .map(Raw),
-                    strict: tool.strict,
+                    strict: tool.strict.filter(|_| self.strict),
                 },
                 extra,
             })?;
@@ -360,20 +546,45 @@ struct Messages<'a> {
     messages: &'a [Message],
     profile: &'a Profile,
     passes: bool,
+    instruction: Option<&'a str>,
 }
 
 impl Serialize for Messages<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut list = serializer.serialize_seq(Some(self.messages.len()))?;
-        for message in self.messages {
-            list.serialize_element(&OneMessage {
-                message,
-                profile: self.profile,
-                passes: self.passes,
-            })?;
+        #[derive(Serialize)]
+        struct System<'a> {
+            role: &'static str,
+            content: Cow<'a, str>,
+        }
+        let Self { mut messages, profile, passes, instruction } = *self;
+        let mut list = serializer.serialize_seq(None)?;
+        if let Some(instruction) = instruction {
+            // Many templates take one system text, and it must come first.
+            let first = messages.first().filter(|first| is_system(first) && is_bare(first));
+            let parts = first.map(|first| Parts { parts: &first.parts, profile, passes });
+            let content = match parts.and_then(|parts| parts.single_text()) {
+                Some(text) => {
+                    messages = &messages[1..];
+                    Cow::Owned(format!("{}\n\n{instruction}", text.value))
+                }
+                None => Cow::Borrowed(instruction),
+            };
+            list.serialize_element(&System { role: "system", content })?;
+        }
+        for message in messages {
+            list.serialize_element(&OneMessage { message, profile, passes })?;
         }
         list.end()
     }
+}
+
+fn is_system(message: &Message) -> bool {
+    matches!(message.role, Role::System | Role::Developer)
+}
+
+/// True for a message that is nothing but its parts.
+fn is_bare(message: &Message) -> bool {
+    message.extra.is_empty() && message.name.is_none()
 }
 
 struct OneMessage<'a> {
@@ -384,10 +595,10 @@ struct OneMessage<'a> {
 
 impl Serialize for OneMessage<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self { message, passes, .. } = *self;
+        let Self { message, profile, passes } = *self;
         let mut map = serializer.serialize_map(None)?;
         let role = match message.role {
-            Role::Developer if self.profile.developer => "developer",
+            Role::Developer if profile.developer => "developer",
             Role::System | Role::Developer => "system",
             Role::User => "user",
             Role::Assistant => "assistant",
@@ -395,20 +606,33 @@ impl Serialize for OneMessage<'_> {
         };
         map.serialize_entry("role", role)?;
         if let Some(answers) = &message.answers {
-            map.serialize_entry("tool_call_id", &answers.call_id)?;
+            map.serialize_entry("tool_call_id", &call_id(&answers.call_id, profile))?;
         }
-        optional(&mut map, "name", message.name.as_ref())?;
+        if profile.names {
+            optional(&mut map, "name", message.name.as_ref())?;
+        }
         let calls = message.parts.iter().filter(|part| is_call(part)).count();
-        let parts = Parts { parts: &message.parts, passes };
+        if let Earlier::Member { name, beside_calls } = profile.earlier {
+            let thinking = message.parts.iter().filter_map(thinking);
+            let thinking: String = thinking.map(|text| text.value.as_str()).collect();
+            if !thinking.is_empty() || (beside_calls && calls > 0) {
+                map.serialize_entry(name, &thinking)?;
+            }
+        }
+        let parts = Parts { parts: &message.parts, profile, passes };
         match parts.single_text() {
             Some(text) => map.serialize_entry("content", text)?,
+            None if profile.plain_texts && parts.all_text() => {
+                map.serialize_entry("content", &parts.joined())?;
+            }
             None if parts.count() > 0 => map.serialize_entry("content", &parts)?,
             // Required, but for an assistant's message that has calls in its place.
             None if calls == 0 => map.serialize_entry("content", "")?,
             None => map.serialize_entry("content", &())?,
         }
         if calls > 0 {
-            map.serialize_entry("tool_calls", &Calls { parts: &message.parts, calls })?;
+            let calls = Calls { parts: &message.parts, calls, profile };
+            map.serialize_entry("tool_calls", &calls)?;
         }
         if passes {
             for field in &message.extra {
@@ -419,6 +643,34 @@ impl Serialize for OneMessage<'_> {
     }
 }
 
+fn thinking(part: &Part) -> Option<&Text> {
+    match &part.body {
+        PartBody::Thinking(thinking) => Some(&thinking.text),
+        _ => None,
+    }
+}
+
+/// The id of a tool call as the vendor takes it.
+fn call_id<'a>(id: &'a str, profile: &Profile) -> Cow<'a, str> {
+    const LENGTH: usize = 9;
+    const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    let fits = id.len() == LENGTH && id.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    if !profile.short_call_ids || fits {
+        return Cow::Borrowed(id);
+    }
+    // FNV-1a: a call and its result meet again, and no two of a conversation fall together.
+    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+    for byte in id.bytes() {
+        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    }
+    let mut short = String::with_capacity(LENGTH);
+    for _ in 0..LENGTH {
+        short.push(char::from(DIGITS[(hash % 62) as usize]));
+        hash /= 62;
+    }
+    Cow::Owned(short)
+}
+
 fn is_call(part: &Part) -> bool {
     matches!(part.body, PartBody::ToolCall(_))
 }
@@ -426,13 +678,14 @@ fn is_call(part: &Part) -> bool {
 struct Calls<'a> {
     parts: &'a [Part],
     calls: usize,
+    profile: &'a Profile,
 }
 
 impl Serialize for Calls<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         #[derive(Serialize)]
         struct Call<'a> {
-            id: &'a str,
+            id: Cow<'a, str>,
             r#type: &'static str,
             function: Function<'a>,
         }
@@ -445,7 +698,8 @@ impl Serialize for Calls<'_> {
         for part in self.parts {
             if let PartBody::ToolCall(call) = &part.body {
                 let function = Function { name: &call.name, arguments: &call.arguments.text };
-                list.serialize_element(&Call { id: &call.id, r#type: "function", function })?;
+                let id = call_id(&call.id, self.profile);
+                list.serialize_element(&Call { id, r#type: "function", function })?;
             }
         }
         list.end()
@@ -453,18 +707,21 @@ impl Serialize for Calls<'_> {
 }
 
 /// The parts of a message that belong under `content`.
+#[derive(Clone, Copy)]
 struct Parts<'a> {
     parts: &'a [Part],
+    profile: &'a Profile,
     passes: bool,
 }
 
 impl<'a> Parts<'a> {
     fn content(&self) -> impl Iterator<Item = &'a Part> {
-        let passes = self.passes;
+        let Self { passes, profile, .. } = *self;
         self.parts.iter().filter(move |part| match part.body {
             PartBody::Text(_) | PartBody::Media(_) | PartBody::Refusal(_) => true,
             PartBody::Other(_) => passes,
-            PartBody::ToolCall(_) | PartBody::Thinking(_) | PartBody::RedactedThinking(_) => false,
+            PartBody::Thinking(_) => profile.earlier == Earlier::Parts,
+            PartBody::ToolCall(_) | PartBody::RedactedThinking(_) => false,
         })
     }
 
@@ -472,11 +729,26 @@ impl<'a> Parts<'a> {
         self.content().count()
     }
 
+    fn all_text(&self) -> bool {
+        self.content().all(|part| matches!(part.body, PartBody::Text(_) | PartBody::Refusal(_)))
+    }
+
+    /// The texts in one, for vendors that take no lists.
+    fn joined(&self) -> String {
+        let text = |part: &'a Part| match &part.body {
+            PartBody::Text(text) | PartBody::Refusal(text) => Some(text.value.as_str()),
+            _ => None,
+        };
+        self.content().filter_map(text).collect::<Vec<_>>().join("\n")
+    }
+
     /// The text of a message that has nothing else: the form every vendor knows.
     fn single_text(&self) -> Option<&'a Text> {
         let mut content = self.content();
         match (content.next(), content.next()) {
-            (Some(Part { body: PartBody::Text(text), extra, .. }), None) if extra.is_empty() => {
+            (Some(Part { body: PartBody::Text(text), extra, cache }), None)
+                if extra.is_empty() && !(self.profile.cache_marks && cache.is_some()) =>
+            {
                 Some(text)
             }
             _ => None,
@@ -490,7 +762,11 @@ impl Serialize for Parts<'_> {
         for part in self.content() {
             match &part.body {
                 PartBody::Other(other) => list.serialize_element(&other.value)?,
-                _ => list.serialize_element(&OnePart { part, passes: self.passes })?,
+                _ => list.serialize_element(&OnePart {
+                    part,
+                    profile: self.profile,
+                    passes: self.passes,
+                })?,
             }
         }
         list.end()
@@ -499,6 +775,7 @@ impl Serialize for Parts<'_> {
 
 struct OnePart<'a> {
     part: &'a Part,
+    profile: &'a Profile,
     passes: bool,
 }
 
@@ -515,7 +792,16 @@ impl Serialize for OnePart<'_> {
                 map.serialize_entry("refusal", text)?;
             }
             PartBody::Media(media) => write_media(media, &mut map)?,
+            PartBody::Thinking(thinking) => {
+                let text = [ThinkingText { r#type: "text", text: &thinking.text }];
+                map.serialize_entry("type", "thinking")?;
+                map.serialize_entry("thinking", &text)?;
+            }
             _ => {}
+        }
+        if let Some(lifetime) = self.part.cache.as_deref().filter(|_| self.profile.cache_marks) {
+            let ttl = Some(lifetime).filter(|lifetime| !lifetime.is_empty());
+            map.serialize_entry("cache_control", &CacheControl { r#type: "ephemeral", ttl })?;
         }
         if self.passes {
             for field in &self.part.extra {
@@ -526,12 +812,29 @@ impl Serialize for OnePart<'_> {
     }
 }
 
+#[derive(Serialize)]
+struct ThinkingText<'a> {
+    r#type: &'static str,
+    text: &'a Text,
+}
+
+#[derive(Serialize)]
+struct CacheControl<'a> {
+    r#type: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ttl: Option<&'a str>,
+}
+
 fn write_media<M: SerializeMap>(media: &Media, map: &mut M) -> Result<(), M::Error> {
     #[derive(Serialize)]
     struct Image<'a> {
         url: &'a str,
         #[serde(skip_serializing_if = "Option::is_none")]
         detail: Option<&'a str>,
+    }
+    #[derive(Serialize)]
+    struct Video<'a> {
+        url: Cow<'a, str>,
     }
     #[derive(Serialize)]
     struct Audio<'a> {
@@ -564,6 +867,15 @@ fn write_media<M: SerializeMap>(media: &Media, map: &mut M) -> Result<(), M::Err
             map.serialize_entry("type", "image_url")?;
             let image = Image { url: &data_url(text), detail: media.detail.as_deref() };
             map.serialize_entry("image_url", &image)
+        }
+        (MediaKind::Video, source) => {
+            let url = match source {
+                MediaSource::Url(url) => Cow::Borrowed(url.value.as_str()),
+                MediaSource::Base64(text) => Cow::Owned(data_url(text)),
+                MediaSource::FileId(_) => return Ok(()),
+            };
+            map.serialize_entry("type", "video_url")?;
+            map.serialize_entry("video_url", &Video { url })
         }
         (MediaKind::Audio, MediaSource::Base64(text)) => {
             map.serialize_entry("type", "input_audio")?;
@@ -598,15 +910,27 @@ fn audio_format(media_type: &str) -> &str {
     }
 }
 
-#[derive(Serialize)]
 struct EmbedBody<'a> {
-    model: &'a str,
-    input: Inputs<'a>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    dimensions: Option<u32>,
-    encoding_format: &'static str,
-    #[serde(flatten)]
+    embed: &'a Embed,
+    dimensions: Option<(&'static str, u32)>,
+    encoding_format: Option<&'static str>,
     extra: Fields<'a>,
+}
+
+impl Serialize for EmbedBody<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("model", &self.embed.model)?;
+        map.serialize_entry("input", &Inputs(&self.embed.inputs))?;
+        if let Some((member, length)) = self.dimensions {
+            map.serialize_entry(member, &length)?;
+        }
+        optional(&mut map, "encoding_format", self.encoding_format)?;
+        for field in self.extra.0 {
+            map.serialize_entry(&field.name, &field.value)?;
+        }
+        map.end()
+    }
 }
 
 struct Inputs<'a>(&'a [EmbedInput]);

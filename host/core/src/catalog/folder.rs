@@ -15,14 +15,19 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use futures_util::StreamExt as _;
+
 use super::{PluginStatus, Problem};
 use crate::{
     ids::Digest,
-    sandbox::{Compiler, Limits, Plugin},
+    sandbox::{Compiler, Limits, LoadError, Plugin},
 };
 
 /// The most component files in the folder.
 const MAX_FILES: usize = 256;
+
+/// Components loaded at once. The compiler has its own bound; this one is for memory.
+const LOADING: usize = 8;
 
 /// How long a missing file is still served.
 const GRACE: Duration = Duration::from_millis(1_500);
@@ -81,13 +86,34 @@ struct Reading {
     read: io::Result<(Stamp, Option<Arc<[u8]>>)>,
 }
 
+/// What a look at a file came to.
+enum Taken {
+    Known { changed: bool },
+    New(Load),
+}
+
+/// Bytes to be made an adapter of.
+struct Load {
+    path: PathBuf,
+    bytes: Arc<[u8]>,
+    digest: Digest,
+    /// How long was waited since the same bytes were refused for a passing reason.
+    waited: Option<Duration>,
+}
+
 impl Folder {
     pub fn new(dir: PathBuf) -> Self {
         Self { dir, files: BTreeMap::new() }
     }
 
-    /// Looks at every file; true if anything that others see has changed.
-    pub async fn scan(&mut self, compiler: &Compiler, limits: LimitsOf) -> bool {
+    /// Looks at every file and loads what is new, several at a time. `changed` is called whenever
+    /// what others see has changed, so that a file that compiles slowly holds up no other.
+    pub async fn scan(
+        &mut self,
+        compiler: &Compiler,
+        limits: LimitsOf,
+        mut changed: impl FnMut(Vec<PluginStatus>),
+    ) {
         let known: Known =
             self.files.iter().map(|(p, f)| (p.clone(), f.stamp.filter(|_| !f.is_due()))).collect();
         let (dir, limits_of) = (self.dir.clone(), Arc::clone(&limits));
@@ -99,14 +125,32 @@ impl Folder {
             Ok(readings) => readings,
             Err(error) => {
                 tracing::error!(%error, "the plugins folder could not be read");
-                return false;
+                return;
             }
         };
-        let mut changed = self.forget_missing(&readings);
+        let mut seen = self.forget_missing(&readings);
+        let mut loads = Vec::new();
         for reading in readings {
-            changed |= self.take(reading, compiler, &limits).await;
+            match self.take(reading) {
+                Taken::Known { changed } => seen |= changed,
+                Taken::New(load) => loads.push(load),
+            }
         }
-        changed
+        if seen {
+            changed(self.status());
+        }
+        let mut loading = futures_util::stream::iter(loads)
+            .map(|load| async {
+                let limits = limits(&load.path);
+                let loaded = Plugin::load(compiler, Arc::clone(&load.bytes), &limits).await;
+                (load, loaded)
+            })
+            .buffer_unordered(LOADING);
+        while let Some((load, loaded)) = loading.next().await {
+            if self.loaded(&load, loaded) {
+                changed(self.status());
+            }
+        }
     }
 
     fn forget_missing(&mut self, readings: &[Reading]) -> bool {
@@ -126,35 +170,44 @@ impl Folder {
         self.files.len() != before
     }
 
-    async fn take(&mut self, reading: Reading, compiler: &Compiler, limits: &LimitsOf) -> bool {
+    fn take(&mut self, reading: Reading) -> Taken {
         let file = self.files.entry(reading.path.clone()).or_default();
         let bytes = match reading.read {
             Ok((stamp, bytes)) => {
                 file.stamp = Some(stamp);
                 match bytes {
                     Some(bytes) => bytes,
-                    None => return false,
+                    None => return Taken::Known { changed: false },
                 }
             }
             Err(error) => {
                 file.stamp = None;
                 file.digest = None;
-                return file.refuse(&reading.path, None, format!("it can't be read: {error}"));
+                let reason = format!("it can't be read: {error}");
+                return Taken::Known { changed: file.refuse(&reading.path, None, reason) };
             }
         };
         let digest = Digest::of(&bytes);
         if file.digest == Some(digest) && !file.is_due() {
-            return false;
+            return Taken::Known { changed: false };
         }
         let waited = file.again.take().filter(|_| file.digest == Some(digest));
         file.digest = Some(digest);
         if file.serving.as_ref().is_some_and(|plugin| plugin.digest == digest) {
-            return file.problem.take().is_some();
+            return Taken::Known { changed: file.problem.take().is_some() };
         }
-        match Plugin::load(compiler, bytes, &limits(&reading.path)).await {
+        let waited = waited.map(|(_, wait)| wait);
+        Taken::New(Load { path: reading.path, bytes, digest, waited })
+    }
+
+    /// Puts a loaded component in its file's place; true if others see a difference.
+    fn loaded(&mut self, load: &Load, loaded: Result<Plugin, LoadError>) -> bool {
+        let Some(file) = self.files.get_mut(&load.path) else { return false };
+        match loaded {
             Ok(plugin) => {
                 tracing::info!(
-                    file = %reading.path.display(), plugin = %plugin.name, %digest, "plugin loaded"
+                    file = %load.path.display(), plugin = %plugin.name, digest = %load.digest,
+                    "plugin loaded"
                 );
                 file.serving = Some(Arc::new(plugin));
                 file.problem = None;
@@ -162,10 +215,10 @@ impl Folder {
             }
             Err(error) => {
                 if error.is_passing() {
-                    let wait = waited.map_or(AGAIN.0, |(_, wait)| (wait * 2).min(AGAIN.1));
+                    let wait = load.waited.map_or(AGAIN.0, |wait| (wait * 2).min(AGAIN.1));
                     file.again = Some((Instant::now() + wait, wait));
                 }
-                file.refuse(&reading.path, Some(digest), error.to_string())
+                file.refuse(&load.path, Some(load.digest), error.to_string())
             }
         }
     }

@@ -40,6 +40,41 @@ const WELL_KNOWN: &[WellKnown] = &[
         base: "http://127.0.0.1:11434",
         variable: None,
     },
+    WellKnown {
+        adapter: "gemini",
+        origin: "api",
+        kind: ProviderKind::External,
+        base: "https://generativelanguage.googleapis.com/v1beta",
+        variable: Some("GEMINI_API_KEY"),
+    },
+    WellKnown {
+        adapter: "cohere",
+        origin: "api",
+        kind: ProviderKind::External,
+        base: "https://api.cohere.com",
+        variable: Some("CO_API_KEY"),
+    },
+    WellKnown {
+        adapter: "cloudflare",
+        origin: "api",
+        kind: ProviderKind::External,
+        base: "https://api.cloudflare.com/client/v4",
+        variable: Some("CLOUDFLARE_API_TOKEN"),
+    },
+    WellKnown {
+        adapter: "localai",
+        origin: "api",
+        kind: ProviderKind::Local,
+        base: "http://127.0.0.1:8080",
+        variable: None,
+    },
+    WellKnown {
+        adapter: "lightllm",
+        origin: "api",
+        kind: ProviderKind::Local,
+        base: "http://127.0.0.1:8080",
+        variable: None,
+    },
 ];
 
 fn well_known(adapter: &str, origin: &str) -> Option<&'static WellKnown> {

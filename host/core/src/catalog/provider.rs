@@ -2,7 +2,9 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use arc_swap::ArcSwapOption;
 use keyward_contract::{AuthScheme, GRANT_READ_CONTENT, ProviderKind, SettingType};
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use url::Url;
@@ -63,6 +65,14 @@ struct CredentialSlot {
     configured: Option<KeySource>,
     usual: Option<&'static str>,
     required: bool,
+    /// What the last secret was made into: it rarely changes, and preparing it costs more than
+    /// resolving it.
+    prepared: ArcSwapOption<Prepared>,
+}
+
+struct Prepared {
+    secret: SecretString,
+    injection: Injection,
 }
 
 /// Where a provider's credential comes from, for people.
@@ -105,17 +115,29 @@ impl CredentialSlot {
         if !self.required && !self.present(keys) {
             return Ok(None);
         }
-        match keys.resolve(&self.source(keys), &self.slot).await {
-            Ok(secret) => match Injection::new(&self.scheme, &secret) {
-                Ok(injection) => Ok(Some(injection)),
-                Err(error) => Err(self.refused(format!(
-                    "the key of '{}' can't be sent: {error}",
-                    self.slot.provider()
-                ))),
-            },
+        let resolved = keys.resolve(&self.source(keys), &self.slot).await;
+        if resolved.is_err() {
+            self.prepared.store(None);
+        }
+        match resolved {
+            Ok(secret) => self.prepare(secret).map(Some),
             Err(KeyError::NotStored { .. }) => Err(self.refused(self.advice())),
             Err(error) => Err(error.into()),
         }
+    }
+
+    fn prepare(&self, secret: SecretString) -> Result<Injection, Failure> {
+        if let Some(last) = &*self.prepared.load()
+            && last.secret.expose_secret() == secret.expose_secret()
+        {
+            return Ok(last.injection.clone());
+        }
+        let injection = Injection::new(&self.scheme, &secret).map_err(|error| {
+            self.refused(format!("the key of '{}' can't be sent: {error}", self.slot.provider()))
+        })?;
+        let prepared = Prepared { secret, injection: injection.clone() };
+        self.prepared.store(Some(Arc::new(prepared)));
+        Ok(injection)
     }
 
     fn refused(&self, message: String) -> Failure {
@@ -376,6 +398,7 @@ fn credential(
         }),
         usual: grant::usual_variable(&descriptor.name, origin),
         required: field.required,
+        prepared: ArcSwapOption::empty(),
     }))
 }
 

@@ -1,4 +1,8 @@
 //! Keeps the snapshot true to the files it is made from.
+//!
+//! Two tasks, one after the other in the flow of data: one watches the plugins folder and loads what is
+//! new, the other binds what is loaded to the configuration and publishes. So an adapter that takes
+//! its ten seconds to compile delays neither a saved configuration nor another adapter.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -8,9 +12,13 @@ use std::{
 
 use arc_swap::ArcSwap;
 use indexmap::IndexMap;
-use tokio::task::JoinHandle;
+use tokio::{sync::watch, task::JoinSet};
 
-use super::{Provider, ProviderState, Snapshot, folder::Folder, provider::Shared};
+use super::{
+    PluginStatus, Provider, ProviderState, Snapshot,
+    folder::{Folder, LimitsOf},
+    provider::Shared,
+};
 use crate::{
     config::{self, Config, State},
     egress::SystemDns,
@@ -20,59 +28,64 @@ use crate::{
     watch::DirWatch,
 };
 
-/// The current snapshot, and the task that renews it. Dropping it stops the task.
+/// The current snapshot, and the tasks that renew it. Dropping it stops them.
 pub struct Catalog {
     current: Arc<ArcSwap<Snapshot>>,
-    task: JoinHandle<()>,
+    _tasks: JoinSet<()>,
     _config: config::Watcher,
-}
-
-impl Drop for Catalog {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
 }
 
 impl Catalog {
     /// Loads the plugins once, then follows them and the configuration.
     pub async fn start(
         config: config::Watcher,
-        plugins: PathBuf,
+        dir: PathBuf,
         compiler: Compiler,
         keys: KeyResolver,
     ) -> Self {
         let mut states = config.subscribe();
+        let mut folder = Folder::new(dir.clone());
+        let mut plugins = Vec::new();
+        folder.scan(&compiler, limits(&config.state()), |found| plugins = found).await;
         let mut maker = Maker {
             config: config.state(),
-            folder: Folder::new(plugins.clone()),
-            compiler,
+            plugins,
             shared: Shared { keys, dns: Arc::new(SystemDns::default()) },
             bound: HashMap::new(),
         };
-        maker.scan().await;
         let current = Arc::new(ArcSwap::from_pointee(maker.snapshot()));
-        let publish = Arc::clone(&current);
-        let task = tokio::spawn(async move {
-            let mut folder = DirWatch::new();
-            folder.watch(BTreeSet::from([plugins.canonicalize().unwrap_or(plugins)])).await;
+        let (found, mut plugins) = watch::channel(Vec::new());
+        let mut tasks = JoinSet::new();
+        let settings = config.subscribe();
+        tasks.spawn(async move {
+            let mut changes = DirWatch::new();
+            changes.watch(BTreeSet::from([dir.canonicalize().unwrap_or(dir)])).await;
             loop {
-                let changed = tokio::select! {
-                    () = folder.changed() => maker.scan().await,
-                    changed = states.changed() => {
-                        // The watcher lives as long as this task; without it nothing changes.
-                        if changed.is_err() {
-                            return;
-                        }
-                        let state = states.borrow_and_update().clone();
-                        maker.configure(state)
-                    }
-                };
-                if changed {
-                    publish.store(Arc::new(maker.snapshot()));
-                }
+                changes.changed().await;
+                let limits = limits(&settings.borrow());
+                folder.scan(&compiler, limits, |plugins| drop(found.send(plugins))).await;
             }
         });
-        Self { current, task, _config: config }
+        let publish = Arc::clone(&current);
+        tasks.spawn(async move {
+            loop {
+                let alive = tokio::select! {
+                    changed = plugins.changed() => changed.map(|()| {
+                        maker.plugins.clone_from(&plugins.borrow_and_update());
+                    }),
+                    changed = states.changed() => changed.map(|()| {
+                        let state = states.borrow_and_update().clone();
+                        maker.configure(state);
+                    }),
+                };
+                // Both senders live as long as the catalog; without one nothing changes.
+                if alive.is_err() {
+                    return;
+                }
+                publish.store(Arc::new(maker.snapshot()));
+            }
+        });
+        Self { current, _tasks: tasks, _config: config }
     }
 
     /// What holds now. Keep it for the length of one request, no longer.
@@ -81,11 +94,10 @@ impl Catalog {
     }
 }
 
-/// Makes snapshots from what it has read last.
+/// Makes snapshots from what it was told last.
 struct Maker {
     config: State,
-    folder: Folder,
-    compiler: Compiler,
+    plugins: Vec<PluginStatus>,
     shared: Shared,
     /// Providers of the last snapshot, to be kept with their connections if nothing of theirs has
     /// changed.
@@ -93,13 +105,7 @@ struct Maker {
 }
 
 impl Maker {
-    async fn scan(&mut self) -> bool {
-        let config = Arc::clone(&self.config.loaded.config);
-        let limits = Arc::new(move |path: &Path| limits_of(&config, path));
-        self.folder.scan(&self.compiler, limits).await
-    }
-
-    fn configure(&mut self, state: State) -> bool {
+    fn configure(&mut self, state: State) {
         match &state.broken {
             None => tracing::info!(digest = %state.loaded.digest, "configuration loaded"),
             Some(error) => {
@@ -109,14 +115,13 @@ impl Maker {
             }
         }
         self.config = state;
-        true
     }
 
     fn snapshot(&mut self) -> Snapshot {
         let mut snapshot = Snapshot {
             config: Arc::clone(&self.config.loaded.config),
             providers: IndexMap::new(),
-            plugins: self.folder.status(),
+            plugins: self.plugins.clone(),
             config_problem: self.config.broken.as_ref().map(ToString::to_string),
         };
         let config = Arc::clone(&snapshot.config);
@@ -189,6 +194,11 @@ fn place(config: &Config, name: &ProviderName) -> String {
         Some(at) => format!("{}:{}:{}: ", config.file().display(), at.line, at.column),
         None => String::new(),
     }
+}
+
+fn limits(state: &State) -> LimitsOf {
+    let config = Arc::clone(&state.loaded.config);
+    Arc::new(move |path: &Path| limits_of(&config, path))
 }
 
 /// The limits for a component file: the defaults, then `plugins.limits`, then what

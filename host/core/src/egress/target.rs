@@ -8,9 +8,14 @@
 //! What is left are escapes that only a server might undo; dots and control characters in those
 //! are refused as well.
 //!
-//! Cost: two parses of one URL, about half a microsecond.
+//! Cost: two parses of one URL, some microseconds; nothing to speak of for a path that was granted
+//! before, because an adapter has few and they repeat.
 
-use std::{fmt, sync::Arc};
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use http::Uri;
 use keyward_contract::ProviderKind;
@@ -24,6 +29,10 @@ use crate::Failure;
 
 /// The longest path with its query. Servers refuse request lines beyond 8 KiB.
 pub const MAX_PATH: usize = 4 << 10;
+
+/// Granted paths that are remembered for each base. Adapters have a handful; what carries ids or
+/// page tokens would only fill the memory.
+const REMEMBERED: usize = 32;
 
 /// How many layers of percent-encoding are looked through. More than two have never been undone by
 /// a server and its proxies together.
@@ -81,6 +90,7 @@ struct Inner {
     authority: String,
     host: String,
     policy: Policy,
+    granted: Mutex<HashMap<Box<str>, Url>>,
 }
 
 impl Target {
@@ -112,7 +122,8 @@ impl Target {
         hidden_in_escapes(base.path()).map_or(Ok(()), |_| Err(BadTarget::Path))?;
         let prefix = base.as_str().trim_end_matches('/').to_owned();
         let authority = base.authority().to_owned();
-        Ok(Self(Arc::new(Inner { prefix, authority, host, policy })))
+        let granted = Mutex::default();
+        Ok(Self(Arc::new(Inner { prefix, authority, host, policy, granted })))
     }
 
     /// The URL of `path` below this base. `path` begins with a slash, may have a query, and is
@@ -121,13 +132,23 @@ impl Target {
     /// # Errors
     /// The adapter's fault, if the path is not one or leads anywhere else.
     pub fn join(&self, path: &str) -> Result<GrantedUrl, Failure> {
-        self.try_join(path).map_err(|why| {
+        let granted = || self.0.granted.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = granted().get(path).cloned();
+        if let Some(url) = known {
+            return Ok(GrantedUrl { url, target: self.clone() });
+        }
+        let url = self.try_join(path).map_err(|why| {
             let shown: String = path.chars().take(80).flat_map(char::escape_debug).collect();
             Failure::plugin(format!("the adapter's path '{shown}' is refused: {why}"))
-        })
+        })?;
+        let mut granted = granted();
+        if granted.len() < REMEMBERED && !path.contains('?') {
+            granted.insert(path.into(), url.clone());
+        }
+        Ok(GrantedUrl { url, target: self.clone() })
     }
 
-    fn try_join(&self, path: &str) -> Result<GrantedUrl, &'static str> {
+    fn try_join(&self, path: &str) -> Result<Url, &'static str> {
         const RESPELLED: &str = "it is not spelled as it would be sent; it must be percent-encoded \
             and have no dot segments, backslashes or fragment";
         if path.len() > MAX_PATH {
@@ -160,7 +181,7 @@ impl Target {
         if !same {
             return Err(RESPELLED);
         }
-        Ok(GrantedUrl { url, target: self.clone() })
+        Ok(url)
     }
 
     pub(super) fn host(&self) -> &str {
@@ -303,6 +324,18 @@ mod tests {
         ] {
             assert_eq!(external(base).unwrap().join(path).unwrap().as_str(), url);
         }
+    }
+
+    #[test]
+    fn a_remembered_path_gives_the_same_url_and_only_on_its_own_base() {
+        let (one, other) = (openai(), external("https://other.test/v2").unwrap());
+        let first = one.join("/models").unwrap();
+        assert_eq!(first.as_str(), one.join("/models").unwrap().as_str());
+        assert_eq!(other.join("/models").unwrap().as_str(), "https://other.test/v2/models");
+        for id in 0..1000 {
+            one.join(&format!("/files/{id}")).unwrap();
+        }
+        assert_eq!(one.0.granted.lock().unwrap().len(), REMEMBERED);
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //! input and writes code to its standard output, which is a file of the cache, or the reason why not to its
 //! standard error.
 //!
-//! Bounds: one compilation at a time (two would only take turns on a small machine), at most
+//! Bounds: one compilation for each processor at a time, at most
 //! [`Limits::compile_time`] of processor time and [`PATIENCE`] times that by the clock, so that a
 //! busy machine isn't taken for a compile bomb, [`Limits::compile_memory`] of address space,
 //! [`MAX_CODE`] bytes of output. Costs: about 45 ms for a bundled adapter and 30 ms for the
@@ -23,7 +23,7 @@ use std::{
     sync::Arc,
 };
 
-use tokio::{io::AsyncReadExt as _, io::AsyncWriteExt as _, sync::Mutex};
+use tokio::{io::AsyncReadExt as _, io::AsyncWriteExt as _, sync::Semaphore};
 use wasmtime::{Engine, component::Component};
 
 use super::{Limits, Sandbox, cache::Cache, engine::code_config};
@@ -72,7 +72,7 @@ pub struct Compiler {
     sandbox: Sandbox,
     worker: Worker,
     cache: Arc<Cache>,
-    one_at_a_time: Mutex<()>,
+    turns: Semaphore,
 }
 
 impl Compiler {
@@ -82,7 +82,9 @@ impl Compiler {
     /// If the folder can't be made or read.
     pub fn new(sandbox: Sandbox, worker: Worker, cache: &Path) -> std::io::Result<Self> {
         let cache = Arc::new(Cache::open(cache, sandbox.engine())?);
-        Ok(Self { sandbox, worker, cache, one_at_a_time: Mutex::new(()) })
+        // Each has one thread; more than there are processors would only take turns.
+        let turns = std::thread::available_parallelism().map_or(1, usize::from);
+        Ok(Self { sandbox, worker, cache, turns: Semaphore::new(turns) })
     }
 
     pub(super) fn sandbox(&self) -> &Sandbox {
@@ -96,7 +98,8 @@ impl Compiler {
         bytes: Arc<[u8]>,
         limits: &Limits,
     ) -> Result<Component, CompileError> {
-        let _turn = self.one_at_a_time.lock().await;
+        // Never closed, so never an error.
+        let _turn = self.turns.acquire().await;
         let (cache, engine) = (Arc::clone(&self.cache), self.sandbox.engine().clone());
         let cached = blocking(move || load(&engine, cache.get(&digest)?).ok()).await?;
         if let Some(component) = cached {

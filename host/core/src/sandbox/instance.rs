@@ -1,13 +1,14 @@
 //! One exchange's instance: a store, an adapter in it, and the `exchange` resource it made.
 
 use tokio::sync::OwnedSemaphorePermit;
-use wasmtime::{Store, UpdateDeadline, component::ResourceAny};
+use wasmtime::{Store, UpdateDeadline};
 
 use super::{
     Limits, Sandbox,
+    exports::{Exchange, Exports},
     limits::{Guest, ticks},
 };
-use crate::contract::{Context, Input, Operation, Output, Provider, ProviderPre};
+use crate::contract::{Context, Input, Operation, Output};
 
 /// How guest code ended other than by returning. The instance is unusable after any of these.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -33,8 +34,7 @@ struct OutOfTime(&'static str);
 /// A running adapter. Dropping it frees the slot; the adapter isn't told.
 pub struct Instance {
     store: Store<Guest>,
-    provider: Provider,
-    exchange: ResourceAny,
+    exchange: Exchange,
     sandbox: Sandbox,
     step_ticks: u64,
     steps_left: u64,
@@ -51,27 +51,19 @@ impl std::fmt::Debug for Instance {
 impl Instance {
     pub(super) async fn open(
         sandbox: &Sandbox,
-        code: &ProviderPre<Guest>,
+        code: &Exports,
         limits: &Limits,
         operation: &Operation,
         context: &Context,
     ) -> Result<Self, Trap> {
         let slot = sandbox.slot().await.ok_or(Trap::Full)?;
         let mut store = store(sandbox, limits);
-        let (provider, exchange) =
-            guarded(sandbox, &mut store, async |store: &mut Store<Guest>| {
-                let provider = code.instantiate_async(&mut *store).await?;
-                let exchange = provider
-                    .keyward_adapter_adapter()
-                    .exchange()
-                    .call_constructor(&mut *store, operation, context)
-                    .await?;
-                Ok((provider, exchange))
-            })
-            .await?;
+        let exchange = guarded(sandbox, &mut store, async |store: &mut Store<Guest>| {
+            code.open(store, operation, context).await
+        })
+        .await?;
         Ok(Self {
             store,
-            provider,
             exchange,
             sandbox: sandbox.clone(),
             step_ticks: ticks(limits.cpu_per_step),
@@ -88,13 +80,9 @@ impl Instance {
     pub async fn step(&mut self, inputs: &[Input]) -> Result<Vec<Output>, Trap> {
         self.steps_left = self.steps_left.checked_sub(1).ok_or(Trap::Steps(self.steps))?;
         self.store.data_mut().step_ticks = self.step_ticks;
-        let (provider, exchange) = (&self.provider, self.exchange);
+        let exchange = self.exchange;
         guarded(&self.sandbox, &mut self.store, async |store: &mut Store<Guest>| {
-            provider
-                .keyward_adapter_adapter()
-                .exchange()
-                .call_step(&mut *store, exchange, inputs)
-                .await
+            exchange.step(store, inputs).await
         })
         .await
     }

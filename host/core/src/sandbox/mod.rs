@@ -17,6 +17,7 @@ pub mod admission;
 mod cache;
 mod compile;
 mod engine;
+mod exports;
 mod instance;
 mod limits;
 mod plugin;

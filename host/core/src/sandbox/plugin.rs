@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use keyward_contract::{Descriptor, OperationKind};
-use wasmtime::{Store, component::Linker};
+use wasmtime::Store;
 
 use super::{
     CompileError, Compiler, Instance, Limits, Sandbox, Trap,
     admission::{self, Refusal},
+    exports::{Exports, Unchecked},
     limits::Guest,
 };
 use crate::{
-    contract::{self, ProviderPre},
+    contract,
     egress::{BadHeaderRule, RequestHeaders, ResponseHeaders},
     ids::{AdapterName, Digest},
 };
@@ -58,7 +59,7 @@ pub struct Plugin {
     pub response_headers: ResponseHeaders,
     limits: Limits,
     sandbox: Sandbox,
-    code: ProviderPre<Guest>,
+    code: Exports,
 }
 
 impl std::fmt::Debug for Plugin {
@@ -85,11 +86,8 @@ impl Plugin {
         admission::examine(&bytes)?;
         let component = compiler.compile(digest, bytes, limits).await?;
         let sandbox = compiler.sandbox().clone();
-        let types = |error: wasmtime::Error| LoadError::Types(format!("{error:#}"));
-        // The linker is empty: an import that admission overlooked would fail here.
-        let instance = Linker::new(sandbox.engine()).instantiate_pre(&component).map_err(types)?;
-        let code = ProviderPre::new(instance).map_err(types)?;
-        let document = describe(&sandbox, &code, &limits.for_describe()).await?;
+        let unchecked = Unchecked::new(&component).map_err(unfit_types)?;
+        let (code, document) = describe(&sandbox, unchecked, &limits.for_describe()).await?;
         let (name, descriptor) = read_descriptor(&document).map_err(LoadError::Descriptor)?;
         let unfit = |rule: BadHeaderRule| LoadError::Descriptor(rule.to_string());
         Ok(Self {
@@ -126,18 +124,28 @@ impl Plugin {
     }
 }
 
+fn unfit_types(error: wasmtime::Error) -> LoadError {
+    LoadError::Types(format!("{error:#}"))
+}
+
+/// Checks the component's functions in an instance that also describes it.
 async fn describe(
     sandbox: &Sandbox,
-    code: &ProviderPre<Guest>,
+    unchecked: Unchecked,
     limits: &Limits,
-) -> Result<String, Trap> {
+) -> Result<(Exports, String), LoadError> {
     let _slot = sandbox.slot().await.ok_or(Trap::Full)?;
     let mut store = super::instance::store(sandbox, limits);
-    super::instance::guarded(sandbox, &mut store, async |store: &mut Store<Guest>| {
-        let provider = code.instantiate_async(&mut *store).await?;
-        provider.keyward_adapter_adapter().call_describe(&mut *store).await
-    })
-    .await
+    let checked =
+        super::instance::guarded(sandbox, &mut store, async |store: &mut Store<Guest>| {
+            let instance = unchecked.instantiate(store).await?;
+            // A type that doesn't fit is no trap: it comes out as a value.
+            match unchecked.check(store, &instance).await {
+                Ok((exports, document)) => Ok(Ok((exports, document?))),
+                Err(unfit) => Ok(Err(unfit)),
+            }
+        });
+    checked.await?.map_err(unfit_types)
 }
 
 /// Parses and checks what the adapter says of itself.

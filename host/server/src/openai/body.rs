@@ -25,6 +25,9 @@ const PIECE_TIMEOUT: Duration = Duration::from_secs(20);
 const DISCARD_TIME: Duration = Duration::from_secs(5);
 const DISCARD_BYTES: usize = MAX_BODY;
 
+/// Memory taken at once for what is announced. More is taken as it arrives.
+const RESERVE: usize = 1024 * 1024;
+
 /// The unit of [`IN_FLIGHT`]'s semaphore; a piece is rounded up to it.
 const UNIT: usize = 1024;
 
@@ -86,7 +89,8 @@ impl Intake {
                 continue;
             }
             if rest.is_empty() {
-                rest.reserve(first.len() + piece.len());
+                let more = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+                rest.reserve(first.len() + piece.len() + more.min(RESERVE));
                 rest.extend_from_slice(&std::mem::take(&mut first));
             }
             rest.extend_from_slice(&piece);

@@ -30,7 +30,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use keyward::{
     Failure, FailureKind, Fault,
     gateway::{Answer, Caller, Gateway, ListedModel},
@@ -179,7 +179,8 @@ async fn stream_answer(mut answer: Answer, mut writer: ChunkWriter) -> Response 
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     // Nginx collects answers before it sends them on, unless told so.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
-    let events = futures_util::stream::unfold(answer, |mut answer| async {
+    // Boxed, because it moves in and out of a future with every event.
+    let events = futures_util::stream::unfold(Box::new(answer), |mut answer| async {
         answer.next().await.map(|events| (events, answer))
     });
     let body = Body::new(stream::Body::new(writer, ready, events));
@@ -238,20 +239,28 @@ fn identity(answer: &Answer) -> Identity {
 /// What every successful answer says of itself. The overhead is the host's own time up to here:
 /// all of it for a whole answer, that up to the first events for a stream.
 fn headers(answer: &Answer, warnings: &Warnings) -> HeaderMap {
+    // Made once: finding out what a name is costs more than everything else here.
+    static REQUEST: HeaderName = HeaderName::from_static("x-request-id");
+    static PROVIDER: HeaderName = HeaderName::from_static("x-keyward-provider");
+    static MODEL: HeaderName = HeaderName::from_static("x-keyward-model");
+    static ATTEMPTS: HeaderName = HeaderName::from_static("x-keyward-attempts");
+    static OVERHEAD: HeaderName = HeaderName::from_static("x-keyward-overhead-us");
+    static WARNINGS: HeaderName = HeaderName::from_static("x-keyward-warnings");
+
     let mut headers = HeaderMap::with_capacity(12);
-    let mut put = |name: &'static str, value: Result<HeaderValue, _>| {
+    let mut put = |name: &HeaderName, value: Result<HeaderValue, _>| {
         if let Ok(value) = value {
             headers.insert(name, value);
         }
     };
-    put("x-request-id", HeaderValue::from_str(&answer.request.to_string()));
-    put("x-keyward-provider", HeaderValue::from_str(answer.provider.as_str()));
-    put("x-keyward-model", HeaderValue::from_str(answer.model.as_str()));
-    put("x-keyward-attempts", Ok(answer.attempts.into()));
+    put(&REQUEST, HeaderValue::from_str(&answer.request.to_string()));
+    put(&PROVIDER, HeaderValue::from_str(answer.provider.as_str()));
+    put(&MODEL, HeaderValue::from_str(answer.model.as_str()));
+    put(&ATTEMPTS, Ok(answer.attempts.into()));
     let overhead = u64::try_from(answer.overhead().as_micros()).unwrap_or(u64::MAX);
-    put("x-keyward-overhead-us", Ok(overhead.into()));
+    put(&OVERHEAD, Ok(overhead.into()));
     if let Some(warnings) = warnings.header() {
-        put("x-keyward-warnings", Ok(warnings));
+        put(&WARNINGS, Ok(warnings));
     }
     headers
 }

@@ -12,8 +12,8 @@ mod responses;
 mod tests;
 
 use keyward_sdk::{
-    Adapter, Chat, Context, Descriptor, Failure, Frame, Message, Operation, Output, ResponseHead,
-    VendorRequest, export_adapter,
+    Adapter, Context, Descriptor, Failure, Frame, Operation, Output, ResponseHead, VendorRequest,
+    export_adapter,
     openai_wire::{self, Decoder, Profile},
 };
 use serde::Deserialize;
@@ -97,26 +97,9 @@ fn begin(
             let answer = responses::Answer::new(chat.dialect == responses::DIALECT);
             return Ok((request, Answer::Responses(answer)));
         }
-        warn_of_losses(chat, out);
     }
     let (request, decoder) = openai_wire::start(operation, &Profile::OPENAI, out)?;
     Ok((request, Answer::Wire(decoder)))
-}
-
-/// Warns of what the wire shape has no place for and leaves out without a word.
-fn warn_of_losses(chat: &Chat, out: &mut Output) {
-    if chat.tools.iter().any(|tool| tool.cache.is_some()) {
-        out.dropped("tools.cache", "OpenAI caches prompts by itself.");
-    }
-    if chat.dialect != openai_wire::DIALECT && chat.tools.iter().any(|tool| !tool.extra.is_empty())
-    {
-        out.dropped("tools.extra", "OpenAI doesn't speak the caller's dialect.");
-    }
-    let failed = |message: &Message| message.answers.as_ref().is_some_and(|it| it.is_error);
-    if chat.messages.iter().any(failed) {
-        let message = "OpenAI's models see a failed tool's text only.";
-        out.dropped("messages.answers.is-error", message);
-    }
 }
 
 export_adapter!(OpenAi);

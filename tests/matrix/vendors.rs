@@ -111,6 +111,56 @@ pub fn all() -> Vec<Vendor> {
             ..Vendor::default()
         },
         Vendor {
+            adapter: "openai-compatible",
+            title: "OpenAI-compatible",
+            model: "Qwen/Qwen3-8B",
+            embedding_model: "bge-m3",
+            dialect: "openai-chat",
+            signs_thinking: false,
+            target: native::<keyward_adapter_openai_compatible::OpenAiCompatible>,
+            ..Vendor::default()
+        },
+        Vendor {
+            adapter: "azure-openai",
+            title: "Azure OpenAI",
+            model: "my-gpt-4o-mini",
+            embedding_model: "my-embed",
+            dialect: "openai-chat",
+            signs_thinking: false,
+            target: native::<keyward_adapter_azure_openai::AzureOpenAi>,
+            ..Vendor::default()
+        },
+        Vendor {
+            adapter: "cloudflare",
+            title: "Cloudflare",
+            settings: json!({"account_id": "0123456789abcdef0123456789abcdef"}),
+            model: "@cf/zai-org/glm-4.7-flash",
+            embedding_model: "@cf/baai/bge-m3",
+            dialect: "openai-chat",
+            signs_thinking: false,
+            target: native::<keyward_adapter_cloudflare::Cloudflare>,
+            ..Vendor::default()
+        },
+        Vendor {
+            adapter: "localai",
+            title: "LocalAI",
+            model: "qwen3-8b",
+            embedding_model: "bge-m3",
+            dialect: "openai-chat",
+            signs_thinking: false,
+            target: native::<keyward_adapter_localai::LocalAi>,
+            ..Vendor::default()
+        },
+        Vendor {
+            adapter: "lightllm",
+            title: "LightLLM",
+            model: "qwen3-8b",
+            dialect: "openai-chat",
+            signs_thinking: false,
+            target: native::<keyward_adapter_lightllm::LightLlm>,
+            ..Vendor::default()
+        },
+        Vendor {
             adapter: "demo",
             title: "Demo",
             model: "demo",

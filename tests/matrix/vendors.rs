@@ -27,6 +27,9 @@ pub struct Vendor {
     pub signs_thinking: bool,
     /// False for an adapter that asks nobody: there are no statuses and no bytes to damage.
     pub sends: bool,
+    /// False for a lesser way of an adapter, which has no recording of each case: its place in the
+    /// table shows that it loses nothing.
+    pub every_case: bool,
     target: fn() -> Box<dyn Target>,
 }
 
@@ -42,6 +45,7 @@ impl Default for Vendor {
             dialect: "",
             signs_thinking: true,
             sends: true,
+            every_case: true,
             target: || unreachable!("a vendor has an adapter"),
         }
     }
@@ -142,6 +146,19 @@ pub fn all() -> Vec<Vendor> {
             ..Vendor::default()
         },
         Vendor {
+            adapter: "cloudflare",
+            title: "Cloudflare native",
+            suffix: "_native",
+            settings: json!({"account_id": "0123456789abcdef0123456789abcdef", "api": "native"}),
+            model: "@cf/zai-org/glm-4.7-flash",
+            embedding_model: "@cf/baai/bge-m3",
+            dialect: "openai-chat",
+            signs_thinking: false,
+            target: native::<keyward_adapter_cloudflare::Cloudflare>,
+            every_case: false,
+            ..Vendor::default()
+        },
+        Vendor {
             adapter: "localai",
             title: "LocalAI",
             model: "qwen3-8b",
@@ -158,6 +175,17 @@ pub fn all() -> Vec<Vendor> {
             dialect: "openai-chat",
             signs_thinking: false,
             target: native::<keyward_adapter_lightllm::LightLlm>,
+            ..Vendor::default()
+        },
+        Vendor {
+            adapter: "lightllm",
+            title: "LightLLM generate",
+            suffix: "_generate",
+            settings: json!({"api": "generate"}),
+            model: "qwen3-8b",
+            signs_thinking: false,
+            target: native::<keyward_adapter_lightllm::LightLlm>,
+            every_case: false,
             ..Vendor::default()
         },
         Vendor {

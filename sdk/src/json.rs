@@ -5,11 +5,11 @@
 //! from the frame (`#[serde(borrow)] Cow<str>`, `&RawValue`): no tree of values is ever built.
 //! [`Text`] and [`Value`] serialize as their content, or as the marks that stand for it.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt};
 
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
-    de::DeserializeOwned,
+    de::{DeserializeOwned, MapAccess, Visitor},
     ser::{Error as _, SerializeMap},
 };
 use serde_json::value::RawValue;
@@ -136,6 +136,34 @@ pub fn raw_or_null<'de, D: Deserializer<'de>>(
     Ok((raw.get() != "null").then_some(raw))
 }
 
+/// An object's members in their order, unread: to find those that nobody here knows.
+#[derive(Clone, Debug)]
+pub struct Members<'a>(pub Vec<(Cow<'a, str>, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+
+        impl<'de> Visitor<'de> for Object {
+            type Value = Members<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
+                let mut members = Vec::new();
+                while let Some((Str(name), value)) = map.next_entry()? {
+                    members.push((name, value));
+                }
+                Ok(Members(members))
+            }
+        }
+
+        deserializer.deserialize_map(Object)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -193,6 +221,15 @@ mod tests {
         assert!(delta.content.is_none());
         assert_eq!(delta.logprobs.unwrap().get(), "[1]");
         assert!(parse::<Delta>("{}").unwrap().content.is_none());
+    }
+
+    #[test]
+    fn members_keep_their_order_and_stay_unread() {
+        let members: Members<'_> = parse(r#"{"b":[1],"a":null,"b":"\u00e9"}"#).unwrap();
+        let names: Vec<_> =
+            members.0.iter().map(|(name, raw)| (name.as_ref(), raw.get())).collect();
+        assert_eq!(names, [("b", "[1]"), ("a", "null"), ("b", r#""\u00e9""#)]);
+        assert!(parse::<Members<'_>>("[]").is_err());
     }
 
     #[test]

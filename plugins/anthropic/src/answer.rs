@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use keyward_sdk::{
     Event, Failure, FinishReason, Output, Unit, Usage,
     contract::{Finish, TextDelta},
-    json::parse,
+    json::{Members, parse},
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -21,9 +21,15 @@ use crate::error;
 /// There is one answer to a prompt.
 const CHOICE: u32 = 0;
 
+/// Units that have a price.
+pub const WRITTEN_FOR_AN_HOUR: &str = "cache_write_1h_tokens";
+pub const SEARCHES: &str = "web_search_requests";
+
 /// What has to be remembered between the pieces of a stream.
 #[derive(Default)]
 pub struct Answer {
+    /// The caller speaks the vendor's dialect and wants what the contract doesn't know.
+    native: bool,
     tokens: Tokens,
     calls: Vec<Call>,
     /// A reason for the end was given.
@@ -46,9 +52,17 @@ struct Tokens {
     input_tokens: Option<u64>,
     cache_creation_input_tokens: Option<u64>,
     cache_read_input_tokens: Option<u64>,
+    cache_creation: Option<CacheCreation>,
     output_tokens: Option<u64>,
     output_tokens_details: Option<OutputDetails>,
     server_tool_use: Option<ServerTools>,
+}
+
+/// What was written to the cache, by lifetime.
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(default)]
+struct CacheCreation {
+    ephemeral_1h_input_tokens: Option<u64>,
 }
 
 #[derive(Clone, Copy, Default, Deserialize)]
@@ -73,7 +87,7 @@ struct Kind<'a> {
 #[derive(Deserialize)]
 struct MessageStart<'a> {
     #[serde(borrow)]
-    message: Head<'a>,
+    message: &'a RawValue,
 }
 
 #[derive(Deserialize)]
@@ -167,14 +181,33 @@ struct BlockStop {
 }
 
 #[derive(Deserialize)]
-struct MessageDelta {
-    #[serde(default)]
-    delta: Stop,
+struct MessageDelta<'a> {
+    #[serde(borrow, default)]
+    delta: Option<&'a RawValue>,
     #[serde(default)]
     usage: Option<Tokens>,
 }
 
+/// Members that are events of the contract's, or say nothing. Others are for callers who know
+/// what they mean.
+const KNOWN: [&str; 10] = [
+    "id",
+    "type",
+    "role",
+    "model",
+    "content",
+    "message",
+    "delta",
+    "index",
+    "stop_reason",
+    "stop_sequence",
+];
+
 impl Answer {
+    pub fn new(native: bool) -> Self {
+        Self { native, ..Self::default() }
+    }
+
     /// One event of a stream.
     ///
     /// # Errors
@@ -198,12 +231,16 @@ impl Answer {
             }
             "message_start" => {
                 let start: MessageStart<'_> = parse(data)?;
-                self.head(start.message, out)?;
+                self.head(start.message.get(), out)?;
             }
             "message_delta" => {
-                let delta: MessageDelta = parse(data)?;
+                let delta: MessageDelta<'_> = parse(data)?;
+                self.unknown(data, out)?;
                 self.count(delta.usage, out);
-                self.stop(delta.delta, out);
+                if let Some(delta) = delta.delta.map(RawValue::get) {
+                    self.unknown(delta, out)?;
+                    self.stop(parse(delta)?, out);
+                }
             }
             "message_stop" => self.over = true,
             "error" => return Err(error::in_stream(data)),
@@ -221,7 +258,7 @@ impl Answer {
     pub fn message(&mut self, data: &str, out: &mut Output) -> Result<(), Failure> {
         let kind = parse::<Kind<'_>>(data)?.kind;
         match kind.as_ref() {
-            "message" => self.head(parse(data)?, out)?,
+            "message" => self.head(data, out)?,
             "error" => return Err(error::in_stream(data)),
             _ => return Err(Failure::malformed("The answer isn't a message.")),
         }
@@ -241,15 +278,33 @@ impl Answer {
         Err(Failure::malformed("The answer ended before the vendor said that it is complete."))
     }
 
-    fn head(&mut self, head: Head<'_>, out: &mut Output) -> Result<(), Failure> {
+    /// A message, whole or at the beginning of a stream.
+    fn head(&mut self, json: &str, out: &mut Output) -> Result<(), Failure> {
+        let head: Head<'_> = parse(json)?;
         out.started(head.id.as_deref(), head.model.as_deref());
         for (index, block) in (0..).zip(head.content) {
             self.block(index, block, true, out)?;
             self.close(index, out);
         }
+        self.unknown(json, out)?;
         self.count(head.usage, out);
         let Head { stop_reason, stop_sequence, stop_details, .. } = head;
         self.stop(Stop { stop_reason, stop_sequence, stop_details }, out);
+        Ok(())
+    }
+
+    /// What the contract doesn't know of a message, or of the end of one: the counts as the vendor
+    /// gives them, why it refused, its container.
+    fn unknown(&self, json: &str, out: &mut Output) -> Result<(), Failure> {
+        if !self.native {
+            return Ok(());
+        }
+        let members: Members<'_> = parse(json)?;
+        for (name, value) in members.0 {
+            if value.get() != "null" && !KNOWN.contains(&name.as_ref()) {
+                out.attribute(name, value.get());
+            }
+        }
         Ok(())
     }
 
@@ -352,21 +407,24 @@ impl Answer {
                 .cache_creation_input_tokens
                 .or(old.cache_creation_input_tokens),
             cache_read_input_tokens: new.cache_read_input_tokens.or(old.cache_read_input_tokens),
+            cache_creation: new.cache_creation.or(old.cache_creation),
             output_tokens: new.output_tokens.or(old.output_tokens),
             output_tokens_details: new.output_tokens_details.or(old.output_tokens_details),
             server_tool_use: new.server_tool_use.or(old.server_tool_use),
         };
         self.tokens = tokens;
         let (read, written) = (tokens.cache_read_input_tokens, tokens.cache_creation_input_tokens);
+        let used = tokens.server_tool_use.unwrap_or_default();
+        let longer = tokens.cache_creation.and_then(|written| written.ephemeral_1h_input_tokens);
         let mut units = Vec::new();
-        if let Some(used) = tokens.server_tool_use {
-            for (name, count) in [
-                ("web_search_requests", used.web_search_requests),
-                ("web_fetch_requests", used.web_fetch_requests),
-            ] {
-                if let Some(count) = count.filter(|&count| count > 0) {
-                    units.push(Unit { name: name.to_owned(), amount: count as f64 });
-                }
+        for (name, count) in [
+            // Of those written, counted once more: an hour costs more than five minutes.
+            (WRITTEN_FOR_AN_HOUR, longer),
+            (SEARCHES, used.web_search_requests),
+            ("web_fetch_requests", used.web_fetch_requests),
+        ] {
+            if let Some(count) = count.filter(|&count| count > 0) {
+                units.push(Unit { name: name.to_owned(), amount: count as f64 });
             }
         }
         out.usage(Usage {
@@ -417,6 +475,46 @@ mod tests {
         assert_eq!(finish("tool_use"), FinishReason::ToolCalls);
         assert_eq!(finish("refusal"), FinishReason::Refusal);
         assert_eq!(finish("pause_turn"), FinishReason::Other("pause_turn".to_owned()));
+    }
+
+    #[test]
+    fn nothing_is_counted_twice_and_the_cost_is_exact() {
+        /// An exact decimal in units of 10^-`digits`.
+        fn exact(decimal: &str, digits: usize) -> u64 {
+            let (whole, fraction) = decimal.split_once('.').unwrap_or((decimal, ""));
+            format!("{whole}{fraction:0<digits$}").parse().unwrap()
+        }
+        let message = r#"{"type":"message","id":"m","content":[],"stop_reason":"end_turn","usage":{
+            "input_tokens":1000,"cache_read_input_tokens":2000,"cache_creation_input_tokens":500,
+            "cache_creation":{"ephemeral_5m_input_tokens":200,"ephemeral_1h_input_tokens":300},
+            "output_tokens":40,"output_tokens_details":{"thinking_tokens":30},
+            "server_tool_use":{"web_search_requests":2,"web_fetch_requests":1}}}"#;
+        let mut out = Output::default();
+        Answer::default().message(message, &mut out).unwrap();
+        let usage = out.into_outputs().into_iter().find_map(|output| match output {
+            contract::Output::Event(Event::Usage(usage)) => Some(usage),
+            _ => None,
+        });
+        let usage = usage.unwrap();
+        let known = crate::descriptor::descriptor().models;
+        let sonnet = known.into_iter().find(|model| model.id == "claude-sonnet-5-5").unwrap();
+        let price = sonnet.prices.last().unwrap();
+        let class = |name: &str| exact(&price.per_million[name], 6);
+        let count = |tokens: Option<u64>| tokens.unwrap_or_default();
+        let units: u64 = usage.units.iter().fold(0, |sum, unit| {
+            let price = price.per_unit.get(&unit.name).map_or(0, |price| exact(price, 12));
+            sum + price * unit.amount as u64
+        });
+        let fresh = count(usage.input) - count(usage.cache_read) - count(usage.cache_write);
+        let cost = fresh * class("input")
+            + count(usage.cache_read) * class("cache-read")
+            + count(usage.cache_write) * class("cache-write")
+            + count(usage.output) * class("output")
+            + units;
+        // Fresh 1000 * 2, read 2000 * 0.10, written 200 * 2.50 and 300 * 4, answered 40 * 10
+        // dollars per million; two searches for a cent each.
+        assert_eq!(cost, 4_300_000_000 + 20_000_000_000);
+        assert_eq!((usage.input, usage.reasoning), (Some(3500), Some(30)));
     }
 
     #[test]

@@ -3,13 +3,19 @@
 use keyward_sdk::{
     Descriptor,
     describe::{api, api_key, api_key_credential, document, dollars, model, setting, strings},
-    descriptor::{AuthScheme, Model, OperationKind, ProviderKind, Setting, SettingType},
+    descriptor::{AuthScheme, Model, OperationKind, Price, ProviderKind, Setting, SettingType},
 };
 use serde_json::json;
 
-use crate::settings::{DEFAULT_MAX_TOKENS, DEFAULT_VERSION};
+use crate::{
+    answer::{SEARCHES, WRITTEN_FOR_AN_HOUR},
+    settings::{DEFAULT_MAX_TOKENS, DEFAULT_VERSION},
+};
 
 const PRICES: &str = "https://platform.claude.com/docs/en/about-claude/pricing";
+
+/// Dollars for a search: 10 for a thousand.
+const PER_SEARCH: &str = "0.01";
 
 pub fn descriptor() -> Descriptor {
     Descriptor {
@@ -33,6 +39,26 @@ pub fn descriptor() -> Descriptor {
             document(
                 "Stop reasons",
                 "https://platform.claude.com/docs/en/build-with-claude/handling-stop-reasons",
+                "read 2026-11",
+            ),
+            document(
+                "Thinking in tool and multi-turn workflows",
+                "https://platform.claude.com/docs/build-with-claude/thinking-tool-workflows",
+                "read 2026-11",
+            ),
+            document(
+                "Prompt caching",
+                "https://platform.claude.com/docs/en/build-with-claude/prompt-caching",
+                "read 2026-11",
+            ),
+            document(
+                "Mid-conversation system messages",
+                "https://platform.claude.com/docs/en/build-with-claude/mid-conversation-system-messages",
+                "read 2026-11",
+            ),
+            document(
+                "Citations",
+                "https://platform.claude.com/docs/en/build-with-claude/citations",
                 "read 2026-11",
             ),
             document(
@@ -107,8 +133,9 @@ fn settings() -> Vec<Setting> {
 }
 
 /// The models of the vendor's current line-up; others are served too. Prices are those of the
-/// vendor's price list on the day given. `cache-write` is for the lifetime of five minutes; an
-/// hour costs twice the input's price. Claude Haiku 5.5 has none here: its price depends on the
+/// vendor's price list on the day given. `cache-write` is for the lifetime of five minutes. What is
+/// written for an hour is counted once more, as the unit `cache_write_1h_tokens`, whose price is
+/// the difference: an hour costs twice the input's price. Claude Haiku 5.5 has none here: its price depends on the
 /// prompt's length, which a price list by token can't say.
 fn models() -> Vec<Model> {
     const ALL: [&str; 6] = ["chat", "tools", "images", "pdf", "json-schema", "reasoning"];
@@ -118,10 +145,12 @@ fn models() -> Vec<Model> {
         prices,
         ..model(id, title, window, &ALL)
     };
-    let price = |from, input, read, write, output| {
+    let price = |from, input, read, [write, hour]: [&'static str; 2], output| {
         let classes =
             [("input", input), ("cache-read", read), ("cache-write", write), ("output", output)];
-        dollars(from, PRICES, &classes)
+        let units = [(WRITTEN_FOR_AN_HOUR, hour), (SEARCHES, PER_SEARCH)];
+        let units = units.map(|(unit, price): (&str, &str)| (unit.to_owned(), price.to_owned()));
+        Price { per_unit: units.into(), ..dollars(from, PRICES, &classes) }
     };
     vec![
         claude(
@@ -129,14 +158,14 @@ fn models() -> Vec<Model> {
             "Claude Fable 5.1",
             MILLION,
             128_000,
-            vec![price("2026-10-10", "10", "0.25", "12.50", "50")],
+            vec![price("2026-10-10", "10", "0.25", ["12.50", "0.0000075"], "50")],
         ),
         claude(
             "claude-opus-5-5",
             "Claude Opus 5.5",
             MILLION,
             128_000,
-            vec![price("2026-09-23", "4", "0.20", "5", "20")],
+            vec![price("2026-09-23", "4", "0.20", ["5", "0.000003"], "20")],
         ),
         claude(
             "claude-sonnet-5-5",
@@ -144,8 +173,8 @@ fn models() -> Vec<Model> {
             MILLION,
             128_000,
             vec![
-                price("2026-09-28", "2", "0.20", "2.50", "10"),
-                price("2026-10-07", "2", "0.10", "2.50", "10"),
+                price("2026-09-28", "2", "0.20", ["2.50", "0.0000015"], "10"),
+                price("2026-10-07", "2", "0.10", ["2.50", "0.0000015"], "10"),
             ],
         ),
         claude("claude-haiku-5-5", "Claude Haiku 5.5", MILLION, 128_000, Vec::new()),
@@ -154,21 +183,21 @@ fn models() -> Vec<Model> {
             "Claude Opus 5",
             MILLION,
             128_000,
-            vec![price("2026-07-24", "5", "0.50", "6.25", "25")],
+            vec![price("2026-07-24", "5", "0.50", ["6.25", "0.00000375"], "25")],
         ),
         claude(
             "claude-sonnet-5",
             "Claude Sonnet 5",
             MILLION,
             128_000,
-            vec![price("2026-09-28", "2", "0.20", "2.50", "10")],
+            vec![price("2026-09-28", "2", "0.20", ["2.50", "0.0000015"], "10")],
         ),
         claude(
             "claude-haiku-4-5",
             "Claude Haiku 4.5",
             200_000,
             64_000,
-            vec![price("2026-09-28", "1", "0.10", "1.25", "5")],
+            vec![price("2026-09-28", "1", "0.10", ["1.25", "0.00000075"], "5")],
         ),
     ]
 }

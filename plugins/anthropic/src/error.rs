@@ -7,7 +7,7 @@
 
 use std::borrow::Cow;
 
-use keyward_sdk::{Failure, FailureKind, json::parse};
+use keyward_sdk::{Failure, FailureKind, Fault, json::parse};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -47,8 +47,7 @@ fn vendor(status: Option<u16>, body: ErrorBody<'_>) -> Failure {
         "permission_error" => Some(FailureKind::Permission),
         "billing_error" => Some(FailureKind::QuotaExhausted),
         "not_found_error" if message.starts_with("model") => Some(FailureKind::ModelNotFound),
-        // A path that doesn't exist: most likely the endpoint was configured wrongly.
-        "not_found_error" => Some(FailureKind::Unavailable),
+        "not_found_error" => Some(endpoint()),
         "conflict_error" => Some(FailureKind::InvalidRequest),
         "request_too_large" => Some(FailureKind::ContextTooLong),
         "rate_limit_error" => by_words(&message).or(Some(FailureKind::RateLimited)),
@@ -64,6 +63,7 @@ fn vendor(status: Option<u16>, body: ErrorBody<'_>) -> Failure {
     };
     failure.status = status;
     failure.request_id = body.request_id;
+    let failure = operators(failure);
     if vendor_type.is_empty() { failure } else { failure.with_type(vendor_type) }
 }
 
@@ -84,8 +84,21 @@ fn by_words(message: &str) -> Option<FailureKind> {
 fn by_status(status: u16, message: &str) -> Failure {
     let failure = Failure::from_status(status, message);
     match status {
-        404 => failure.with_kind(FailureKind::Unavailable),
+        404 => operators(failure.with_kind(endpoint())),
         503 => failure.with_kind(FailureKind::Overloaded),
         _ => failure,
     }
+}
+
+/// A path that doesn't exist: most likely the endpoint was configured wrongly.
+fn endpoint() -> FailureKind {
+    FailureKind::Other("endpoint".to_owned())
+}
+
+/// A wrong endpoint is the operator's, whatever the caller asked.
+fn operators(mut failure: Failure) -> Failure {
+    if failure.kind == endpoint() {
+        failure.fault = Fault::Host;
+    }
+    failure
 }

@@ -1,6 +1,7 @@
-//! Anthropic for Keyward: chats, the list of models and a probe through the Messages API.
+//! Anthropic for Keyward: chats, the list of models and a probe through the Messages API, and the
+//! count of a prompt's tokens.
 //!
-//! One request for a chat, up to ten for the list of models. What a model accepts is told from its
+//! One request for a chat or a count, up to ten for the list of models. What a model accepts is told from its
 //! name ([`models`]); a chat is written from borrowed parts ([`request`], [`thinking`], [`schema`])
 //! and its answer read piece by piece ([`answer`]), so that memory and CPU grow with the number of
 //! pieces, not with the length of a conversation. Prompts are never read.
@@ -16,6 +17,7 @@ mod settings;
 #[cfg(test)]
 mod tests;
 mod thinking;
+mod tokens;
 
 use keyward_sdk::{
     Adapter, Context, Descriptor, Failure, Frame, Operation, Output, RateLimit, ResponseHead,
@@ -36,6 +38,7 @@ pub struct Anthropic {
 enum Task {
     Stream(Answer),
     Whole(Answer),
+    Count(tokens::Count),
     Models(Catalog),
     Probe(Catalog),
 }
@@ -50,13 +53,16 @@ impl Adapter for Anthropic {
         let (task, request) = match operation {
             Operation::Chat(chat) => {
                 let request = request::chat(&chat, &settings, out)?;
-                let answer = Answer::default();
+                let answer = Answer::new(chat.dialect == request::DIALECT);
                 (if chat.stream { Task::Stream(answer) } else { Task::Whole(answer) }, request)
             }
             Operation::ListModels => (Task::Models(Catalog::default()), catalog::request(None)),
             Operation::Probe => (Task::Probe(Catalog::default()), catalog::probe()),
             Operation::Embed(_) => {
                 return Err(Failure::unsupported("Anthropic has no embeddings."));
+            }
+            Operation::Other(other) if other.kind == tokens::OPERATION => {
+                (Task::Count(tokens::Count::default()), tokens::request(&other.json)?)
             }
             Operation::Other(other) => {
                 let message =
@@ -83,6 +89,7 @@ impl Adapter for Anthropic {
         match &mut self.task {
             Task::Stream(answer) => answer.event(&frame.name, &frame.data, out),
             Task::Whole(answer) => answer.message(&frame.data, out),
+            Task::Count(count) => count.answer(&frame.data, out),
             Task::Models(catalog) => catalog.page(&frame.data, out),
             // Read as well, so that a web page that answers 200 is found out.
             Task::Probe(catalog) => catalog.page(&frame.data, &mut Output::default()),
@@ -94,8 +101,8 @@ impl Adapter for Anthropic {
             _ if !head.is_success() => Err(error::in_body(head.status, body)),
             // Some servers that speak this protocol don't stream.
             Task::Stream(answer) | Task::Whole(answer) => answer.message(body, out),
-            Task::Models(_) | Task::Probe(_) => {
-                Err(Failure::malformed("The vendor's list of models isn't JSON."))
+            Task::Count(_) | Task::Models(_) | Task::Probe(_) => {
+                Err(Failure::malformed("The vendor's answer isn't JSON."))
             }
         }
     }
@@ -104,6 +111,10 @@ impl Adapter for Anthropic {
         match &mut self.task {
             Task::Stream(answer) | Task::Whole(answer) => {
                 answer.end()?;
+                out.done();
+            }
+            Task::Count(count) => {
+                count.end()?;
                 out.done();
             }
             Task::Models(catalog) => {

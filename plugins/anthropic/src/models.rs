@@ -16,6 +16,8 @@ pub struct Traits {
     pub off: Off,
     /// `output_config.effort` is accepted.
     pub effort: bool,
+    /// System text is accepted between turns.
+    pub system_turns: bool,
 }
 
 /// How thinking is asked for.
@@ -43,9 +45,21 @@ pub enum Off {
 pub fn traits(model: &str) -> Traits {
     let Some((line, version)) = parse(model) else {
         return if model.contains("claude") {
-            Traits { sampling: false, thinking: Thinking::Adaptive, off: Off::Never, effort: true }
+            Traits {
+                sampling: false,
+                thinking: Thinking::Adaptive,
+                off: Off::Never,
+                effort: true,
+                system_turns: false,
+            }
         } else {
-            Traits { sampling: true, thinking: Thinking::Budget, off: Off::Omit, effort: false }
+            Traits {
+                sampling: true,
+                thinking: Thinking::Budget,
+                off: Off::Omit,
+                effort: false,
+                system_turns: false,
+            }
         };
     };
     Traits {
@@ -63,6 +77,8 @@ pub fn traits(model: &str) -> Traits {
             _ => Off::Never,
         },
         effort: version > (4, 5) || (line, version) == ("opus", (4, 5)),
+        // Sonnet 5 is said to take it and said not to.
+        system_turns: version >= (4, 8) && (line, version) != ("sonnet", (5, 0)),
     }
 }
 
@@ -117,20 +133,21 @@ mod tests {
     fn each_generation_is_asked_in_its_own_way() {
         use Off::*;
         use Thinking::*;
-        for (model, sampling, thinking, off, effort) in [
-            ("claude-sonnet-4-5", true, Budget, Omit, false),
-            ("claude-opus-4-5", true, Budget, Omit, true),
-            ("claude-sonnet-4-6", true, Either, Omit, true),
-            ("claude-opus-4-8", false, Adaptive, Omit, true),
-            ("claude-opus-5", false, Adaptive, Disabled, true),
-            ("claude-opus-5-5", false, Adaptive, Never, true),
-            ("claude-sonnet-5-5", false, Adaptive, BetweenTools, true),
-            ("claude-haiku-5-5", false, Adaptive, Disabled, true),
-            ("claude-fable-5-1", false, Adaptive, Never, true),
-            ("claude-mythos-preview", false, Adaptive, Never, true),
-            ("MiniMax-M2", true, Budget, Omit, false),
+        for (model, sampling, thinking, off, effort, system_turns) in [
+            ("claude-sonnet-4-5", true, Budget, Omit, false, false),
+            ("claude-opus-4-5", true, Budget, Omit, true, false),
+            ("claude-sonnet-4-6", true, Either, Omit, true, false),
+            ("claude-opus-4-8", false, Adaptive, Omit, true, true),
+            ("claude-opus-5", false, Adaptive, Disabled, true, true),
+            ("claude-sonnet-5", false, Adaptive, Disabled, true, false),
+            ("claude-opus-5-5", false, Adaptive, Never, true, true),
+            ("claude-sonnet-5-5", false, Adaptive, BetweenTools, true, true),
+            ("claude-haiku-5-5", false, Adaptive, Disabled, true, true),
+            ("claude-fable-5-1", false, Adaptive, Never, true, true),
+            ("claude-mythos-preview", false, Adaptive, Never, true, false),
+            ("MiniMax-M2", true, Budget, Omit, false, false),
         ] {
-            let expected = Traits { sampling, thinking, off, effort };
+            let expected = Traits { sampling, thinking, off, effort, system_turns };
             assert_eq!(traits(model), expected, "{model}");
         }
     }

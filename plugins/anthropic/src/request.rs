@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// The caller's dialect whose unknown fields this vendor knows.
-const DIALECT: &str = "anthropic-messages";
+pub const DIALECT: &str = "anthropic-messages";
 
 /// The request for a chat; what had to be changed on the way goes to `out` as warnings.
 ///
@@ -65,6 +65,8 @@ struct Request<'a> {
 struct Turn<'a> {
     role: &'static str,
     content: Content<'a>,
+    #[serde(flatten)]
+    extra: Fields<'a>,
 }
 
 #[derive(Serialize)]
@@ -198,11 +200,12 @@ impl<'a> Request<'a> {
             .with_param("sampling.choices"));
         }
         let native = chat.dialect == DIALECT;
-        let mut conversation = Conversation { native, system: Vec::new(), turns: Vec::new() };
+        let traits = traits(&chat.model);
+        let mut conversation = Conversation::new(native, traits.system_turns);
         for message in &chat.messages {
             conversation.add(message, out)?;
         }
-        let Conversation { mut system, turns, .. } = conversation;
+        let (mut system, turns) = conversation.finish(out);
         let format = match &chat.format {
             Format::Text => None,
             Format::Json => {
@@ -221,7 +224,6 @@ impl<'a> Request<'a> {
         let tool_choice = if tools.is_empty() { None } else { tool_choice(chat) };
         let forced =
             tool_choice.as_ref().is_some_and(|choice| matches!(choice.kind, "any" | "tool"));
-        let traits = traits(&chat.model);
         let plan = Plan::new(chat, settings, traits, forced, out);
         let sampling = Sampling::new(chat, traits.sampling, plan.thinks(), out);
 
@@ -376,37 +378,69 @@ fn fields<'a>(extra: &'a [Field], native: bool, out: &mut Output) -> Fields<'a> 
 
 /// Turns as they grow: the vendor wants user and assistant to alternate, and all results of an
 /// assistant's calls in the one user turn after it.
+///
+/// System text between turns is a turn of its own on models that know such: behind one of the user
+/// and before one of the assistant, nowhere else. It waits until there is such a place.
 struct Conversation<'a> {
     native: bool,
+    /// The model takes system text between turns.
+    system_turns: bool,
     system: Vec<Item<'a>>,
     turns: Vec<Turn<'a>>,
+    /// System text that waits for its place, with fields of its own.
+    waiting: Vec<Item<'a>>,
+    waiting_fields: &'a [Field],
+    moved: bool,
+    moved_to_front: bool,
 }
 
 impl<'a> Conversation<'a> {
+    fn new(native: bool, system_turns: bool) -> Self {
+        Self {
+            native,
+            system_turns,
+            system: Vec::new(),
+            turns: Vec::new(),
+            waiting: Vec::new(),
+            waiting_fields: &[],
+            moved: false,
+            moved_to_front: false,
+        }
+    }
+
     fn add(&mut self, message: &'a Message, out: &mut Output) -> Result<(), Failure> {
+        let system = matches!(message.role, Role::System | Role::Developer);
+        if !self.native || system && self.turns.is_empty() {
+            fields(&message.extra, false, out);
+        }
+        let extra: &[Field] = if self.native { &message.extra } else { &[] };
         let role = match message.role {
-            Role::System | Role::Developer => {
-                if !self.turns.is_empty() {
-                    let message = "Anthropic takes system messages before the conversation: \
-                                   later ones were moved there.";
-                    out.changed("messages", message);
-                }
+            Role::System | Role::Developer if self.turns.is_empty() => {
                 return parts(&message.parts, self.native, &mut self.system, out);
+            }
+            Role::System | Role::Developer => {
+                self.waiting_fields = merged(self.waiting_fields, extra, out);
+                return parts(&message.parts, self.native, &mut self.waiting, out);
             }
             Role::User | Role::Tool => "user",
             Role::Assistant => "assistant",
         };
-        for field in &message.extra {
-            out.dropped(format!("extra.{}", field.name), UNKNOWN_FIELD);
-        }
         if message.name.is_some() {
             out.dropped("messages.name", "Anthropic's messages have no names.");
         }
+        match role {
+            "assistant" => self.settle(out),
+            _ => self.moved |= self.waits(),
+        }
         let mut turn = match self.turns.pop() {
-            Some(last) if last.role == role => last,
+            Some(mut last) if last.role == role => {
+                last.extra = Fields(merged(last.extra.0, extra, out));
+                last
+            }
             last => {
                 self.turns.extend(last);
-                Turn { role, content: Content(Vec::with_capacity(message.parts.len())) }
+                let content = Content(Vec::with_capacity(message.parts.len()));
+                Turn { role, content, extra: Fields(extra) }
             }
         };
         let items = &mut turn.content.0;
@@ -428,6 +462,52 @@ impl<'a> Conversation<'a> {
         }
         Ok(())
     }
+
+    /// System text and turns, when all messages are in; says what was moved on the way.
+    fn finish(mut self, out: &mut Output) -> (Vec<Item<'a>>, Vec<Turn<'a>>) {
+        self.settle(out);
+        if self.moved_to_front {
+            let message = "Anthropic takes system messages before the conversation: later ones \
+                           were moved there.";
+            out.changed("messages", message);
+        }
+        if self.moved {
+            let message = "Anthropic takes later system messages behind what the user says: some \
+                           were moved there.";
+            out.changed("messages", message);
+        }
+        (self.system, self.turns)
+    }
+
+    fn waits(&self) -> bool {
+        !self.waiting.is_empty() || !self.waiting_fields.is_empty()
+    }
+
+    /// Puts waiting system text where it may stand: here, or before everything.
+    fn settle(&mut self, out: &mut Output) {
+        if !self.waits() {
+            return;
+        }
+        let waiting = std::mem::take(&mut self.waiting);
+        let extra = std::mem::take(&mut self.waiting_fields);
+        if self.system_turns && self.turns.last().is_some_and(|last| last.role == "user") {
+            let (content, extra) = (Content(waiting), Fields(extra));
+            self.turns.push(Turn { role: "system", content, extra });
+        } else {
+            self.moved_to_front = true;
+            self.system.extend(waiting);
+            fields(extra, false, out);
+        }
+    }
+}
+
+/// The fields of two messages that become one turn: it has room for those of one.
+fn merged<'a>(one: &'a [Field], other: &'a [Field], out: &mut Output) -> &'a [Field] {
+    if one.is_empty() {
+        return other;
+    }
+    fields(other, false, out);
+    one
 }
 
 fn parts<'a>(
@@ -445,7 +525,7 @@ fn parts<'a>(
                 }
                 BlockBody::Text { text: &text.value }
             }
-            PartBody::Media(media) => media_block(media)?,
+            PartBody::Media(media) => media_block(media, out)?,
             PartBody::ToolCall(call) => {
                 BlockBody::ToolUse { id: &call.id, name: &call.name, input: &call.arguments }
             }
@@ -483,11 +563,16 @@ fn parts<'a>(
     Ok(())
 }
 
-fn media_block(media: &Media) -> Result<BlockBody<'_>, Failure> {
+fn media_block<'a>(media: &'a Media, out: &mut Output) -> Result<BlockBody<'a>, Failure> {
     const PDF: &str = "application/pdf";
+    if media.detail.as_deref().is_some_and(|detail| detail != "auto") {
+        out.dropped("messages.media.detail", "Anthropic's models see images as they are.");
+    }
     let media_type = match (media.kind, media.media_type.as_str()) {
         (MediaKind::Image, given) => given,
         (MediaKind::File, "" | PDF) => PDF,
+        // The vendor knows what it is.
+        (MediaKind::File, _) if matches!(media.source, MediaSource::FileId(_)) => PDF,
         (MediaKind::File, other) => {
             let message = format!("Anthropic reads PDF files, not \"{other}\".");
             return Err(Failure::unsupported(message));

@@ -37,7 +37,7 @@ pub struct Plan<'a> {
 }
 
 impl<'a> Plan<'a> {
-    /// `forced`: the model must call a tool, before which it can't think.
+    /// `forced`: the model must call a tool, before which it can't think by a budget.
     pub fn new(
         chat: &'a Chat,
         settings: &Settings,
@@ -68,16 +68,16 @@ impl<'a> Plan<'a> {
             (None, None) => return nothing,
             (effort, _) => effort.filter(|_| traits.effort).map(|effort| level(effort, out)),
         };
-        if forced {
-            let message = "Anthropic's models don't think before a call that is forced on them.";
-            out.dropped("reasoning", message);
-            return Self { effort: asked, ..nothing };
-        }
         let by_budget = match traits.thinking {
             Form::Budget => true,
             Form::Either => budget.is_some(),
             Form::Adaptive => false,
         };
+        if by_budget && forced {
+            let message = "Anthropic's models don't think by a budget before a forced call.";
+            out.dropped("reasoning", message);
+            return Self { effort: asked, ..nothing };
+        }
         if by_budget {
             let wanted = budget.unwrap_or_else(|| budget_of(effort.unwrap_or_default()));
             let plan = within(wanted.max(MIN_BUDGET), budget.is_some(), limit, settings, out);

@@ -1,10 +1,11 @@
 //! The demo adapter: answers without a network.
 //!
 //! It lets a new user see everything work before they own a key: streaming, tools, JSON answers,
-//! embeddings, metering. It doesn't read prompts, nobody granted it to: it greets, counts, and
-//! makes things up in the shape that was asked for. The same request gives the same answer.
+//! embeddings, metering, failures. It doesn't read prompts, nobody granted it to: it greets, counts,
+//! and makes things up in the shape that was asked for. The same request gives the same answer.
 
 mod invent;
+mod rehearse;
 
 use keyward_sdk::{
     Adapter, Chat, Context, Descriptor, Embed, EmbedInput, Failure, FailureKind, FinishReason,
@@ -16,6 +17,9 @@ use keyward_sdk::{
 
 const CHAT_MODEL: &str = "demo";
 const EMBED_MODEL: &str = "demo-embed";
+
+/// Declines whatever it is asked. Not listed: nobody wants it but to see what happens then.
+const REFUSING_MODEL: &str = "demo-refuses";
 
 /// The host's own rule of thumb where a vendor gives no counts.
 const BYTES_PER_TOKEN: usize = 4;
@@ -108,7 +112,10 @@ fn check_model(asked: &str, model: &str) -> Result<(), Failure> {
 }
 
 fn answer(chat: &Chat, out: &mut Output) -> Result<(), Failure> {
-    check_model(&chat.model, CHAT_MODEL)?;
+    rehearse::failure(&chat.model, out)?;
+    if chat.model != REFUSING_MODEL {
+        check_model(&chat.model, CHAT_MODEL)?;
+    }
     let choices = chat.sampling.choices.unwrap_or(1);
     if choices == 0 || choices > MAX_CHOICES {
         let message = format!("The demo gives 1 to {MAX_CHOICES} answers.");
@@ -116,13 +123,14 @@ fn answer(chat: &Chat, out: &mut Output) -> Result<(), Failure> {
     }
     let input = prompt_tokens(chat);
     let reply = reply(chat, input)?;
-    out.started(None, Some(CHAT_MODEL));
+    out.started(None, Some(&chat.model));
     out.usage(Usage { input: Some(input as u64), output: Some(0), ..Usage::none() });
     let mut output = 0;
     for choice in 0..choices {
         output += match &reply {
-            Reply::Call { tool, arguments } => call(choice, tool, arguments, out),
+            Reply::Calls(calls) => call(choice, calls, out),
             Reply::Text(text) => write(choice, text, chat, out),
+            Reply::Refusal(text) => refuse(choice, text, out),
         };
     }
     out.usage(Usage { input: Some(input as u64), output: Some(output as u64), ..Usage::none() });
@@ -130,17 +138,32 @@ fn answer(chat: &Chat, out: &mut Output) -> Result<(), Failure> {
 }
 
 enum Reply<'a> {
-    Call { tool: &'a str, arguments: String },
+    Calls(Vec<Call<'a>>),
     Text(String),
+    Refusal(&'static str),
+}
+
+struct Call<'a> {
+    tool: &'a str,
+    arguments: String,
 }
 
 fn reply(chat: &Chat, input: usize) -> Result<Reply<'_>, Failure> {
-    let Some(tool) = called_tool(chat)? else { return text(chat, input).map(Reply::Text) };
-    let arguments = match tool.parameters.as_str() {
-        "" => "{}".to_owned(),
-        schema => invent::value_for(schema).map_err(|why| Failure::invalid("tools", why))?,
-    };
-    Ok(Reply::Call { tool: &tool.name, arguments })
+    if chat.model == REFUSING_MODEL {
+        return Ok(Reply::Refusal("I was asked to decline, so I do."));
+    }
+    let mut calls = Vec::new();
+    for tool in called_tools(chat)? {
+        let arguments = match tool.parameters.as_str() {
+            "" => "{}".to_owned(),
+            schema => invent::value_for(schema).map_err(|why| Failure::invalid("tools", why))?,
+        };
+        calls.push(Call { tool: &tool.name, arguments });
+    }
+    match calls.is_empty() {
+        true => text(chat, input).map(Reply::Text),
+        false => Ok(Reply::Calls(calls)),
+    }
 }
 
 fn prompt_tokens(chat: &Chat) -> usize {
@@ -163,34 +186,50 @@ fn tokens(bytes: usize) -> usize {
     bytes.div_ceil(BYTES_PER_TOKEN)
 }
 
-/// The tool that must be called, if one must. After a tool's result comes an answer, so that
-/// programs which call tools in a loop come to an end.
-fn called_tool(chat: &Chat) -> Result<Option<&Tool>, Failure> {
+/// The tools that must be called, if any must: all of them if the caller asks for several calls at
+/// once, else the first. After a tool's result comes an answer, so that programs which call tools
+/// in a loop come to an end.
+fn called_tools(chat: &Chat) -> Result<&[Tool], Failure> {
     let has_result = chat.messages.last().is_some_and(|last| last.role == Role::Tool);
-    let tool = match &chat.tool_choice {
-        _ if has_result => return Ok(None),
-        Some(ToolChoice::Required) => chat.tools.first(),
-        Some(ToolChoice::Tool(name)) => chat.tools.iter().find(|tool| &tool.name == name),
-        Some(ToolChoice::Auto | ToolChoice::None) | None => return Ok(None),
+    let tools = chat.tools.as_slice();
+    let called = match &chat.tool_choice {
+        _ if has_result => return Ok(&[]),
+        Some(ToolChoice::Required) if chat.parallel_tool_calls == Some(true) => tools,
+        Some(ToolChoice::Required) => tools.get(..1).unwrap_or_default(),
+        Some(ToolChoice::Tool(name)) => {
+            let named = tools.iter().find(|tool| &tool.name == name);
+            named.map_or(&[][..], std::slice::from_ref)
+        }
+        Some(ToolChoice::Auto | ToolChoice::None) | None => return Ok(&[]),
     };
-    match tool {
-        Some(tool) => Ok(Some(tool)),
-        None => Err(Failure::invalid("tool-choice", "The tool that must be called isn't given.")),
+    match called {
+        [] => Err(Failure::invalid("tool-choice", "The tool that must be called isn't given.")),
+        called => Ok(called),
     }
 }
 
-fn call(choice: u32, tool: &str, arguments: &str, out: &mut Output) -> usize {
-    out.tool_call(choice, 0, "", tool);
-    // In two pieces, as vendors stream them.
-    let middle = (0..=arguments.len() / 2).rev().find(|&at| arguments.is_char_boundary(at));
-    let (first, second) = arguments.split_at(middle.unwrap_or(0));
-    for piece in [first, second] {
-        if !piece.is_empty() {
-            out.tool_arguments(choice, 0, piece);
+fn call(choice: u32, calls: &[Call<'_>], out: &mut Output) -> usize {
+    let mut bytes = 0;
+    for (index, Call { tool, arguments }) in (0..).zip(calls) {
+        out.tool_call(choice, index, "", *tool);
+        // In two pieces, as vendors stream them.
+        let middle = (0..=arguments.len() / 2).rev().find(|&at| arguments.is_char_boundary(at));
+        let (first, second) = arguments.split_at(middle.unwrap_or(0));
+        for piece in [first, second] {
+            if !piece.is_empty() {
+                out.tool_arguments(choice, index, piece);
+            }
         }
+        bytes += tool.len() + arguments.len();
     }
     out.finish(choice, FinishReason::ToolCalls);
-    tokens(tool.len() + arguments.len())
+    tokens(bytes)
+}
+
+fn refuse(choice: u32, text: &str, out: &mut Output) -> usize {
+    out.refusal(choice, text);
+    out.finish(choice, FinishReason::Refusal);
+    tokens(text.len())
 }
 
 fn text(chat: &Chat, input: usize) -> Result<String, Failure> {

@@ -24,6 +24,11 @@ pub fn descriptor() -> Descriptor {
             ),
             document("GPT Vision", "https://localai.io/docs/features/gpt-vision/", READ),
             document(
+                "What is read of a request",
+                "https://github.com/mudler/LocalAI/blob/master/core/http/middleware/request.go",
+                READ,
+            ),
+            document(
                 "Requests, answers and lists of models",
                 "https://github.com/mudler/LocalAI/tree/master/core/schema",
                 READ,

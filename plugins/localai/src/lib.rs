@@ -7,8 +7,8 @@
 mod descriptor;
 
 use keyward_sdk::{
-    Adapter, Context, Descriptor, Failure, FailureKind, Frame, Framing, Operation, Output,
-    ResponseHead, VendorRequest, export_adapter,
+    Adapter, Chat, Context, Descriptor, Failure, FailureKind, Frame, Framing, MediaKind, Operation,
+    Output, PartBody, ResponseHead, VendorRequest, export_adapter,
     openai_wire::{self, Decoder, Earlier, EmbeddingFormat, Profile},
 };
 
@@ -48,7 +48,10 @@ impl Adapter for LocalAi {
         descriptor::descriptor()
     }
 
-    fn start(operation: Operation, _: Context, out: &mut Output) -> Result<Self, Failure> {
+    fn start(mut operation: Operation, _: Context, out: &mut Output) -> Result<Self, Failure> {
+        if let Operation::Chat(chat) = &mut operation {
+            check_media(chat, out)?;
+        }
         let (mut request, decoder) = openai_wire::start(&operation, &PROFILE, out)?;
         let asked = match operation {
             Operation::Probe => {
@@ -102,6 +105,23 @@ impl Adapter for LocalAi {
         }
         self.decoder.end(out)
     }
+}
+
+/// LocalAI passes over parts it doesn't know, so they must be found here.
+fn check_media(chat: &mut Chat, out: &mut Output) -> Result<(), Failure> {
+    let mut detailed = false;
+    for part in chat.messages.iter_mut().flat_map(|message| &mut message.parts) {
+        if let PartBody::Media(media) = &mut part.body {
+            if media.kind == MediaKind::File {
+                return Err(Failure::unsupported("LocalAI takes images, audio and videos only."));
+            }
+            detailed |= media.detail.take().is_some();
+        }
+    }
+    if detailed {
+        out.dropped("messages.media.detail", "LocalAI sees images in one size.");
+    }
+    Ok(())
 }
 
 #[cfg(test)]

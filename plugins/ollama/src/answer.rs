@@ -7,8 +7,8 @@
 use std::borrow::Cow;
 
 use keyward_sdk::{
-    Failure, FinishReason, Model, Output, Usage, Vector,
-    json::{self, cow_or_null, parse, raw_or_null},
+    Failure, FinishReason, MediaKind, Model, Output, Usage, Vector,
+    json::{self, Members, cow_or_null, parse, raw_or_null},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -17,6 +17,24 @@ use crate::error;
 
 /// There is one answer to a prompt.
 const CHOICE: u32 = 0;
+
+/// Ollama doesn't say what it draws; it is this.
+const DRAWN: &str = "image/png";
+
+/// Members of an answer's last object that are events of the contract's. Others, how long it took
+/// above all, are for callers who know what they mean.
+const KNOWN: [&str; 10] = [
+    "model",
+    "created_at",
+    "message",
+    "done",
+    "done_reason",
+    "prompt_eval_count",
+    "prompt_eval_cached_count",
+    "eval_count",
+    "logprobs",
+    "error",
+];
 
 #[derive(Deserialize)]
 struct Chunk<'a> {
@@ -49,6 +67,9 @@ struct Message<'a> {
     thinking: String,
     #[serde(borrow, default)]
     tool_calls: Option<Vec<Call<'a>>>,
+    /// That the model drew, in base64.
+    #[serde(default)]
+    images: Option<Vec<String>>,
 }
 
 #[derive(Deserialize)]
@@ -70,14 +91,16 @@ struct Function<'a> {
 pub struct Answer {
     /// The model asked for, for what the user must do if it is missing.
     model: String,
+    /// The caller speaks Ollama's dialect and wants what the contract doesn't know.
+    native: bool,
     started: bool,
     calls: u32,
     done: bool,
 }
 
 impl Answer {
-    pub fn new(model: String) -> Self {
-        Self { model, started: false, calls: 0, done: false }
+    pub fn new(model: String, native: bool) -> Self {
+        Self { model, native, started: false, calls: 0, done: false }
     }
 
     pub fn model(&self) -> &str {
@@ -111,6 +134,9 @@ impl Answer {
                 out.tool_arguments(CHOICE, self.calls, arguments);
                 self.calls += 1;
             }
+            for image in message.images.into_iter().flatten() {
+                out.media(CHOICE, MediaKind::Image, DRAWN, image);
+            }
         }
         if let Some(logprobs) = chunk.logprobs {
             // In the frame that OpenAI puts around the same entries, which callers know.
@@ -118,6 +144,13 @@ impl Answer {
         }
         if chunk.done {
             self.done = true;
+            if self.native {
+                for (name, value) in parse::<Members<'_>>(data)?.0 {
+                    if !KNOWN.contains(&name.as_ref()) {
+                        out.attribute(name, value.get());
+                    }
+                }
+            }
             out.usage(Usage {
                 input: chunk.prompt_eval_count,
                 cache_read: chunk.prompt_eval_cached_count,

@@ -7,7 +7,7 @@ use keyward_sdk::{
 };
 use serde_json::json;
 
-use crate::settings::Levels;
+use crate::settings::{Levels, LongPrompts};
 
 pub fn descriptor() -> Descriptor {
     Descriptor {
@@ -18,6 +18,7 @@ pub fn descriptor() -> Descriptor {
         kind: ProviderKind::Local,
         documents: vec![
             document("Chat", "https://docs.ollama.com/api/chat", "read 2026-11"),
+            document("API description", "https://docs.ollama.com/openapi.yaml", "read 2026-11"),
             document("Embeddings", "https://docs.ollama.com/api/embed", "read 2026-11"),
             document("List models", "https://docs.ollama.com/api/tags", "read 2026-11"),
             document("Errors", "https://docs.ollama.com/api/errors", "read 2026-11"),
@@ -50,8 +51,18 @@ fn settings() -> Vec<Setting> {
             SettingType::Integer,
             "Context length",
             "Tokens of prompt and answer together that a model is loaded with. Without it Ollama \
-             decides, and cuts longer prompts off at the front.",
+             decides.",
         ),
+        Setting {
+            default: Some(json!("refuse")),
+            ..setting(
+                LongPrompts::NAME,
+                SettingType::Choice(strings(&["refuse", "cut"])),
+                "Prompts that don't fit",
+                "Whether a prompt longer than the context is an error, or loses what is in its \
+                 front without a word, as is Ollama's default.",
+            )
+        },
         setting(
             "keep_alive",
             SettingType::String,

@@ -5,8 +5,10 @@
 
 use std::borrow::Cow;
 
-use keyward_sdk::{Failure, FailureKind, json::parse};
+use keyward_sdk::{Failure, FailureKind, Fault, json::parse};
 use serde::Deserialize;
+
+use crate::settings::LongPrompts;
 
 #[derive(Deserialize)]
 struct ErrorBody<'a> {
@@ -18,8 +20,13 @@ struct ErrorBody<'a> {
 pub fn in_body(status: u16, body: &str, model: &str) -> Failure {
     let Ok(ErrorBody { error: message }) = parse::<ErrorBody<'_>>(body) else {
         // Not Ollama's own words, so a 404 is about the path, not about a model.
-        let failure = Failure::from_status(status, body);
-        return if status == 404 { failure.with_kind(FailureKind::Unavailable) } else { failure };
+        let mut failure = Failure::from_status(status, body);
+        if status == 404 {
+            failure = failure.with_kind(FailureKind::Other("endpoint".to_owned()));
+            // Most likely configured wrongly, whatever the caller asked.
+            failure.fault = Fault::Host;
+        }
+        return failure;
     };
     let failure = Failure::from_status(status, &message);
     match by_words(&message) {
@@ -37,20 +44,29 @@ pub fn in_stream(message: &str, model: &str) -> Failure {
 }
 
 fn by_words(message: &str) -> Option<FailureKind> {
-    const WORDS: [(&str, FailureKind); 5] = [
+    const WORDS: [(&str, FailureKind); 6] = [
         ("try pulling it first", FailureKind::ModelNotFound),
         ("does not support", FailureKind::Unsupported),
         ("is not supported", FailureKind::Unsupported),
         ("exceeds the context length", FailureKind::ContextTooLong),
         ("exceeded max context length", FailureKind::ContextTooLong),
+        ("longer than the context length", FailureKind::ContextTooLong),
     ];
     let missing = message.starts_with("model ") && message.ends_with(" not found");
     let by_words = || WORDS.into_iter().find(|(words, _)| message.contains(words));
     if missing { Some(FailureKind::ModelNotFound) } else { by_words().map(|(_, kind)| kind) }
 }
 
-/// Says what to do about a model that isn't installed.
+/// Says what to do about a model that isn't installed, and about a prompt that doesn't fit.
 fn explained(mut failure: Failure, model: &str) -> Failure {
+    if failure.kind == FailureKind::ContextTooLong {
+        failure.message = format!(
+            "The prompt doesn't fit. The provider's setting num_ctx makes more room, and {} cuts \
+             prompts off. (Ollama says: {})",
+            LongPrompts::NAME,
+            failure.message
+        );
+    }
     if failure.kind == FailureKind::ModelNotFound && !model.is_empty() {
         failure.message = format!(
             "The model \"{model}\" isn't installed in Ollama. Install it with: ollama pull {model} \

@@ -2,6 +2,9 @@
 //! API, which knows more of a local model (context length, time in memory, thinking) than its
 //! OpenAI-compatible one.
 //!
+//! For callers of Ollama's dialect unknown fields pass through, those of `options` under names such
+//! as "options.min_p".
+//!
 //! One request for every operation. Bodies are written from borrowed parts ([`request`]) and
 //! answers read object by object ([`answer`]), so that memory and CPU grow with the number of
 //! objects. Prompts are never read.
@@ -46,7 +49,8 @@ impl Adapter for Ollama {
         let (task, request) = match operation {
             Operation::Chat(chat) => {
                 let request = request::chat(&chat, &settings, out)?;
-                (Task::Chat(Answer::new(chat.model)), request)
+                let native = chat.dialect == request::DIALECT;
+                (Task::Chat(Answer::new(chat.model, native)), request)
             }
             Operation::Embed(embed) => {
                 let request = request::embed(&embed, &settings, out)?;

@@ -12,12 +12,16 @@ use keyward_sdk::{
     Value, VendorRequest,
     json::{Fields, Raw},
 };
-use serde::{Serialize, Serializer};
+use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use crate::settings::{Levels, Settings};
 
 /// The caller's dialect whose unknown fields Ollama knows.
-const DIALECT: &str = "ollama";
+pub const DIALECT: &str = "ollama";
+
+const UNKNOWN_FIELD: &str = "Ollama has no such field.";
+
+const CACHES: &str = "Ollama caches prompts by itself.";
 
 const NO_PARAMETERS: &str = r#"{"type":"object","properties":{}}"#;
 
@@ -33,6 +37,7 @@ pub fn chat(chat: &Chat, settings: &Settings, out: &mut Output) -> Result<Vendor
             .with_param("sampling.choices"));
     }
     let native = chat.dialect == DIALECT;
+    let extra = Extra::new(&chat.extra, native, out);
     let mut messages = Vec::with_capacity(chat.messages.len());
     for message in &chat.messages {
         messages.push(entry(message, native, out)?);
@@ -47,11 +52,13 @@ pub fn chat(chat: &Chat, settings: &Settings, out: &mut Output) -> Result<Vendor
             Format::Schema(Schema { schema, .. }) => Some(AnswerFormat::Schema(Raw(schema))),
         },
         think: chat.reasoning.as_ref().and_then(|wanted| think(wanted, chat, settings, out)),
-        keep_alive: settings.keep_alive.as_deref().map(KeepAlive),
+        keep_alive: extra.unless("keep_alive", settings.keep_alive.as_deref().map(KeepAlive)),
+        truncate: extra.unless("truncate", settings.long_prompts.cut()),
+        shift: extra.unless("shift", settings.long_prompts.cut()),
         logprobs: sampling.logprobs.is_some(),
         top_logprobs: sampling.logprobs.filter(|&count| count > 0),
         options: Options {
-            num_ctx: settings.num_ctx,
+            num_ctx: extra.unless_option("num_ctx", settings.num_ctx),
             num_predict: sampling.max_output_tokens,
             temperature: sampling.temperature,
             top_p: sampling.top_p,
@@ -60,9 +67,10 @@ pub fn chat(chat: &Chat, settings: &Settings, out: &mut Output) -> Result<Vendor
             frequency_penalty: sampling.frequency_penalty,
             presence_penalty: sampling.presence_penalty,
             stop: &sampling.stop,
+            extra: extra.options,
         },
         stream: chat.stream,
-        extra: fields(&chat.extra, native, out),
+        extra: extra.members,
     };
     let request = VendorRequest::post("/api/chat", &request)?;
     Ok(request.framed(if chat.stream { Framing::Ndjson } else { Framing::Json }))
@@ -90,15 +98,21 @@ pub fn embed(
     if embed.purpose.is_some() {
         out.dropped("purpose", "Ollama doesn't tell queries from documents.");
     }
+    let extra = Extra::new(&embed.extra, embed.dialect == DIALECT, out);
     VendorRequest::post(
         "/api/embed",
         &EmbedRequest {
             model: &embed.model,
             input,
+            truncate: extra.unless("truncate", settings.long_prompts.cut()),
             dimensions: embed.dimensions,
-            keep_alive: settings.keep_alive.as_deref().map(KeepAlive),
-            options: Options { num_ctx: settings.num_ctx, ..Options::default() },
-            extra: fields(&embed.extra, embed.dialect == DIALECT, out),
+            keep_alive: extra.unless("keep_alive", settings.keep_alive.as_deref().map(KeepAlive)),
+            options: Options {
+                num_ctx: extra.unless_option("num_ctx", settings.num_ctx),
+                extra: extra.options,
+                ..Options::default()
+            },
+            extra: extra.members,
         },
     )
 }
@@ -115,6 +129,10 @@ struct ChatRequest<'a> {
     think: Option<Think<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     keep_alive: Option<KeepAlive<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    truncate: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shift: Option<bool>,
     #[serde(skip_serializing_if = "is_false")]
     logprobs: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -124,7 +142,7 @@ struct ChatRequest<'a> {
     /// Always written: Ollama streams unless told not to.
     stream: bool,
     #[serde(flatten)]
-    extra: Fields<'a>,
+    extra: Members<'a>,
 }
 
 #[derive(Serialize)]
@@ -132,13 +150,15 @@ struct EmbedRequest<'a> {
     model: &'a str,
     input: Vec<&'a Text>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    truncate: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     dimensions: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     keep_alive: Option<KeepAlive<'a>>,
     #[serde(skip_serializing_if = "Options::is_empty")]
     options: Options<'a>,
     #[serde(flatten)]
-    extra: Fields<'a>,
+    extra: Members<'a>,
 }
 
 #[derive(Serialize)]
@@ -177,6 +197,8 @@ struct ToolEntry<'a> {
     #[serde(rename = "type")]
     kind: &'static str,
     function: ToolFunction<'a>,
+    #[serde(flatten)]
+    extra: Fields<'a>,
 }
 
 #[derive(Serialize)]
@@ -221,6 +243,78 @@ struct Options<'a> {
     presence_penalty: Option<f64>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     stop: &'a [String],
+    #[serde(flatten)]
+    extra: Members<'a>,
+}
+
+/// The caller's unknown fields, by the object they belong to: those of `options` come under names
+/// such as "options.min_p".
+struct Extra<'a> {
+    members: Members<'a>,
+    options: Members<'a>,
+}
+
+/// Members that the request writes itself; a caller's field of the same name is not repeated.
+const OWN_MEMBERS: [&str; 9] = [
+    "model",
+    "messages",
+    "input",
+    "tools",
+    "format",
+    "think",
+    "stream",
+    "logprobs",
+    "top_logprobs",
+];
+
+/// As they are named in the object.
+#[derive(Default, PartialEq)]
+struct Members<'a>(Vec<(&'a str, &'a Field)>);
+
+impl<'a> Extra<'a> {
+    fn new(fields: &'a [Field], native: bool, out: &mut Output) -> Self {
+        let (mut members, mut options) = (Members::default(), Members::default());
+        for field in fields {
+            let name = field.name.as_str();
+            if !native {
+                out.dropped(format!("extra.{name}"), UNKNOWN_FIELD);
+            } else if let Some(name) = name.strip_prefix("options.") {
+                options.0.push((name, field));
+            } else if name == "options" {
+                let message = "Options can be passed on one by one, under names such as \
+                               \"options.min_p\".";
+                out.dropped("extra.options", message);
+            } else if !OWN_MEMBERS.contains(&name) {
+                members.0.push((name, field));
+            }
+        }
+        Self { members, options }
+    }
+
+    /// The operator's wish, unless the caller has one of its own.
+    fn unless<T>(&self, name: &str, wish: Option<T>) -> Option<T> {
+        wish.filter(|_| !self.members.has(name))
+    }
+
+    fn unless_option<T>(&self, name: &str, wish: Option<T>) -> Option<T> {
+        wish.filter(|_| !self.options.has(name))
+    }
+}
+
+impl Members<'_> {
+    fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|(known, _)| *known == name)
+    }
+}
+
+impl Serialize for Members<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (name, field) in &self.0 {
+            map.serialize_entry(name, &field.value)?;
+        }
+        map.end()
+    }
 }
 
 impl Options<'_> {
@@ -304,20 +398,15 @@ fn entry<'a>(message: &'a Message, native: bool, out: &mut Output) -> Result<Ent
         }
     }
     for part in &message.parts {
-        add(part, native, &mut entry, out)?;
+        add(part, &mut entry, out)?;
     }
     Ok(entry)
 }
 
-fn add<'a>(
-    part: &'a Part,
-    native: bool,
-    entry: &mut Entry<'a>,
-    out: &mut Output,
-) -> Result<(), Failure> {
+fn add<'a>(part: &'a Part, entry: &mut Entry<'a>, out: &mut Output) -> Result<(), Failure> {
     match &part.body {
         PartBody::Text(text) | PartBody::Refusal(text) => entry.content.0.push(&text.value),
-        PartBody::Media(media) => entry.images.push(image(media)?),
+        PartBody::Media(media) => entry.images.push(image(media, out)?),
         PartBody::ToolCall(ToolCall { id, name, arguments }) => {
             entry.tool_calls.push(Call { id, function: CalledFunction { name, arguments } });
         }
@@ -330,14 +419,18 @@ fn add<'a>(
             out.dropped("messages.parts", message);
         }
     }
-    // A part is no object of its own here, so its unknown fields have no place in any dialect.
-    if !native {
-        fields(&part.extra, native, out);
+    if part.cache.is_some() {
+        out.dropped("messages.cache", CACHES);
     }
+    // A part is no object of its own here, so its unknown fields have no place in any dialect.
+    fields(&part.extra, false, out);
     Ok(())
 }
 
-fn image(media: &Media) -> Result<&Text, Failure> {
+fn image<'a>(media: &'a Media, out: &mut Output) -> Result<&'a Text, Failure> {
+    if media.detail.as_deref().is_some_and(|detail| detail != "auto") {
+        out.dropped("messages.media.detail", "Ollama's models see images as they are.");
+    }
     let refuse = |message: &str| Err(Failure::unsupported(message).with_param("messages.parts"));
     match (media.kind, &media.source) {
         (MediaKind::Image, MediaSource::Base64(data)) => Ok(data),
@@ -361,7 +454,7 @@ fn tools<'a>(chat: &'a Chat, native: bool, out: &mut Output) -> Vec<ToolEntry<'a
         out.dropped("parallel-tool-calls", "Ollama can't limit a model to one call at a time.");
     }
     let mut entries = Vec::with_capacity(chat.tools.len());
-    for Tool { name, description, parameters, strict, kind, extra, .. } in &chat.tools {
+    for Tool { name, description, parameters, strict, kind, cache, extra } in &chat.tools {
         if !kind.is_empty() {
             out.dropped("tools", format!("Ollama doesn't know the tool \"{kind}\"."));
             continue;
@@ -369,8 +462,8 @@ fn tools<'a>(chat: &'a Chat, native: bool, out: &mut Output) -> Vec<ToolEntry<'a
         if *strict == Some(true) {
             out.dropped("tools.strict", "Ollama doesn't hold calls to their schema.");
         }
-        if !native {
-            fields(extra, native, out);
+        if cache.is_some() {
+            out.dropped("tools.cache", CACHES);
         }
         let parameters = if parameters.is_empty() { NO_PARAMETERS } else { parameters.as_str() };
         entries.push(ToolEntry {
@@ -380,6 +473,7 @@ fn tools<'a>(chat: &'a Chat, native: bool, out: &mut Output) -> Vec<ToolEntry<'a
                 description: description.as_deref(),
                 parameters: Raw(parameters),
             },
+            extra: fields(extra, native, out),
         });
     }
     entries
@@ -426,7 +520,7 @@ fn fields<'a>(extra: &'a [Field], native: bool, out: &mut Output) -> Fields<'a> 
         return Fields(extra);
     }
     for field in extra {
-        out.dropped(format!("extra.{}", field.name), "Ollama has no such field.");
+        out.dropped(format!("extra.{}", field.name), UNKNOWN_FIELD);
     }
     Fields(&[])
 }

@@ -10,6 +10,28 @@ pub struct Settings {
     /// How long a model stays loaded after a request.
     pub keep_alive: Option<String>,
     pub thinking_levels: Levels,
+    pub long_prompts: LongPrompts,
+}
+
+/// What becomes of a prompt that doesn't fit. Ollama cuts it without a word unless told not to.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LongPrompts {
+    #[default]
+    Refuse,
+    Cut,
+}
+
+impl LongPrompts {
+    pub const NAME: &'static str = "long_prompts";
+
+    /// For `truncate` and `shift`: left out, both are true.
+    pub fn cut(self) -> Option<bool> {
+        match self {
+            Self::Refuse => Some(false),
+            Self::Cut => None,
+        }
+    }
 }
 
 /// Whether `think` takes a level ("low") or a switch.

@@ -1,83 +1,53 @@
-//! OpenAI for Keyward: Chat Completions, embeddings and the model list.
+//! OpenAI for Keyward: chats through Responses or Chat Completions, embeddings and the model list.
 //!
-//! The wire shape is shared with every vendor that copied it and lives in the SDK. What is here is
-//! OpenAI's own: the descriptor, and the headers that name an organization and a project.
+//! The wire shape of Chat Completions is shared with every vendor that copied it and lives in the
+//! SDK. What is here is OpenAI's own: the descriptor, the Responses API ([`responses`]), the choice
+//! between the two ([`api`]), and the headers that name an organization and a project.
 
+mod api;
+mod descriptor;
 mod models;
+mod responses;
+#[cfg(test)]
+mod tests;
 
 use keyward_sdk::{
-    Adapter, Context, Descriptor, Failure, Frame, Operation, Output, ResponseHead, describe,
-    descriptor::{AuthScheme, ProviderKind, SettingType},
+    Adapter, Context, Descriptor, Failure, Frame, Operation, Output, ResponseHead, VendorRequest,
     export_adapter,
     openai_wire::{self, Decoder, Profile},
 };
 use serde::Deserialize;
 
+use crate::{api::Api, responses::Summary};
+
 pub struct OpenAi {
-    decoder: Decoder,
+    answer: Answer,
+}
+
+/// What reads the answer.
+enum Answer {
+    Wire(Decoder),
+    Responses(responses::Answer),
 }
 
 #[derive(Deserialize)]
 struct Settings {
+    #[serde(default)]
+    api: Api,
+    #[serde(default)]
+    reasoning_summary: Summary,
     organization: Option<String>,
     project: Option<String>,
 }
 
 impl Adapter for OpenAi {
     fn describe() -> Descriptor {
-        Descriptor {
-            name: "openai".to_owned(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            title: "OpenAI".to_owned(),
-            summary: "GPT models by Chat Completions, and embeddings.".to_owned(),
-            kind: ProviderKind::External,
-            documents: vec![
-                describe::document(
-                    "Chat Completions API reference",
-                    "https://platform.openai.com/docs/api-reference/chat",
-                    "v1, read 2026-11-22",
-                ),
-                describe::document(
-                    "Error codes",
-                    "https://developers.openai.com/docs/guides/error-codes",
-                    "read 2026-11-22",
-                ),
-            ],
-            origins: vec![describe::api("https://api.openai.com/v1")],
-            auth: vec![describe::api_key(AuthScheme::Bearer)],
-            credentials: vec![describe::api_key_credential(
-                "Create one at https://platform.openai.com/api-keys.",
-                "OPENAI_API_KEY",
-            )],
-            request_headers: describe::strings(&["openai-organization", "openai-project"]),
-            response_headers: describe::strings(&[
-                "x-request-id",
-                "x-ratelimit-*",
-                "openai-processing-ms",
-            ]),
-            settings: vec![
-                describe::setting(
-                    "organization",
-                    SettingType::String,
-                    "Organization",
-                    "The id of the organization to bill (org-...), for keys that belong to several.",
-                ),
-                describe::setting(
-                    "project",
-                    SettingType::String,
-                    "Project",
-                    "The id of the project to bill (proj_...).",
-                ),
-            ],
-            models: models::known(),
-            operations: describe::ALL_OPERATIONS.to_vec(),
-            grants: Vec::new(),
-        }
+        descriptor::descriptor()
     }
 
     fn start(operation: Operation, context: Context, out: &mut Output) -> Result<Self, Failure> {
         let settings: Settings = context.settings()?;
-        let (mut request, decoder) = openai_wire::start(&operation, &Profile::OPENAI, out)?;
+        let (mut request, answer) = begin(&operation, &settings, out)?;
         for (name, value) in
             [("openai-organization", settings.organization), ("openai-project", settings.project)]
         {
@@ -86,7 +56,7 @@ impl Adapter for OpenAi {
             }
         }
         out.send(request);
-        Ok(Self { decoder })
+        Ok(Self { answer })
     }
 
     fn head(&mut self, head: &ResponseHead, out: &mut Output) -> Result<(), Failure> {
@@ -95,31 +65,41 @@ impl Adapter for OpenAi {
     }
 
     fn frame(&mut self, frame: Frame, out: &mut Output) -> Result<(), Failure> {
-        self.decoder.frame(&frame, out)
+        match &mut self.answer {
+            Answer::Wire(decoder) => decoder.frame(&frame, out),
+            Answer::Responses(answer) => answer.frame(&frame, out),
+        }
     }
 
     fn body(&mut self, head: &ResponseHead, body: &str, out: &mut Output) -> Result<(), Failure> {
-        self.decoder.body(head, body, out)
+        match &mut self.answer {
+            Answer::Wire(decoder) => decoder.body(head, body, out),
+            Answer::Responses(answer) => answer.body(head, body, out),
+        }
     }
 
     fn end(&mut self, out: &mut Output) -> Result<(), Failure> {
-        self.decoder.end(out)
+        match &mut self.answer {
+            Answer::Wire(decoder) => decoder.end(out),
+            Answer::Responses(answer) => answer.end(out),
+        }
     }
+}
+
+fn begin(
+    operation: &Operation,
+    settings: &Settings,
+    out: &mut Output,
+) -> Result<(VendorRequest, Answer), Failure> {
+    if let Operation::Chat(chat) = operation {
+        if settings.api.is_responses(chat) {
+            let request = responses::chat(chat, settings.reasoning_summary, out)?;
+            let answer = responses::Answer::new(chat.dialect == responses::DIALECT);
+            return Ok((request, Answer::Responses(answer)));
+        }
+    }
+    let (request, decoder) = openai_wire::start(operation, &Profile::OPENAI, out)?;
+    Ok((request, Answer::Wire(decoder)))
 }
 
 export_adapter!(OpenAi);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn recordings_replay() {
-        keyward_sdk::replay::check_all::<OpenAi>("recordings");
-    }
-
-    #[test]
-    fn the_descriptor_fits_its_schema() {
-        keyward_sdk::replay::check_descriptor::<OpenAi>();
-    }
-}

@@ -25,18 +25,15 @@ use crate::{
 };
 
 /// Members this request writes itself; a caller's field of the same name is not repeated.
-const OWN_MEMBERS: [&str; 21] = [
+const OWN_MEMBERS: [&str; 18] = [
     "model",
     "messages",
     "tools",
-    "tool_choice",
     "parallel_tool_calls",
-    "response_format",
     "max_completion_tokens",
     "max_tokens",
     "temperature",
     "top_p",
-    "top_k",
     "frequency_penalty",
     "presence_penalty",
     "seed",
@@ -48,6 +45,9 @@ const OWN_MEMBERS: [&str; 21] = [
     "stream",
     "stream_options",
 ];
+
+const CACHES: &str = "The vendor caches prompts by itself.";
+const OTHER_DIALECT: &str = "The vendor doesn't speak the caller's dialect.";
 
 pub(super) fn chat(
     chat: &Chat,
@@ -120,14 +120,30 @@ fn check(chat: &Chat, profile: &Profile, passes: bool, out: &mut Output) -> Resu
     if !profile.parallel_tool_calls && chat.parallel_tool_calls.is_some() {
         out.dropped("parallel-tool-calls", "The vendor decides itself how many calls it makes.");
     }
+    if chat.tools.iter().any(|tool| tool.cache.is_some()) {
+        out.dropped(
+            "tools.cache",
+            match profile.cache_marks {
+                true => "The vendor takes cache marks on messages, not on tools.",
+                false => CACHES,
+            },
+        );
+    }
+    if !passes && chat.tools.iter().any(|tool| !tool.extra.is_empty()) {
+        out.dropped("tools.extra", OTHER_DIALECT);
+    }
     let (mut cached, mut thought, mut foreign, mut extra) = (false, false, false, false);
-    let mut named = false;
+    let (mut named, mut failed, mut bare) = (false, false, false);
     for message in &chat.messages {
+        let joined =
+            profile.plain_texts && Parts { parts: &message.parts, profile, passes }.all_text();
         extra |= !passes && !message.extra.is_empty();
+        failed |= message.answers.as_ref().is_some_and(|answers| answers.is_error);
         named |= !profile.names && message.name.is_some();
         for part in &message.parts {
             cached |= !profile.cache_marks && part.cache.is_some();
             extra |= !passes && !part.extra.is_empty();
+            bare |= passes && joined && !part.extra.is_empty() && !is_call(part);
             match &part.body {
                 PartBody::Media(media) => check_media(media, profile)?,
                 PartBody::Thinking(_) => thought |= profile.earlier == Earlier::Dropped,
@@ -138,7 +154,7 @@ fn check(chat: &Chat, profile: &Profile, passes: bool, out: &mut Output) -> Resu
         }
     }
     if cached {
-        out.dropped("messages.cache", "The vendor caches prompts by itself.");
+        out.dropped("messages.cache", CACHES);
     }
     if named {
         out.dropped("messages.name", "The vendor has no place for names of participants.");
@@ -147,7 +163,13 @@ fn check(chat: &Chat, profile: &Profile, passes: bool, out: &mut Output) -> Resu
         out.dropped("messages.thinking", "The vendor takes no earlier thinking back.");
     }
     if extra {
-        out.dropped("messages.extra", "The vendor doesn't speak the caller's dialect.");
+        out.dropped("messages.extra", OTHER_DIALECT);
+    }
+    if bare {
+        out.dropped("messages.extra", "The vendor's texts have no fields of their own.");
+    }
+    if failed {
+        out.dropped("messages.answers.is-error", "The model sees a failed tool's text only.");
     }
     if foreign {
         out.dropped("messages.other", "The vendor doesn't know this kind of part.");
@@ -232,10 +254,7 @@ pub(super) fn instruction(format: &Format, profile: &Profile, out: &mut Output) 
 
 fn warn_of_fields(extra: &[Field], out: &mut Output) {
     for field in extra {
-        out.dropped(
-            format!("extra.{}", field.name),
-            "The vendor doesn't speak the caller's dialect.",
-        );
+        out.dropped(format!("extra.{}", field.name), OTHER_DIALECT);
     }
 }
 
@@ -347,8 +366,14 @@ impl ChatBody<'_> {
     /// True for a member that this body has, or would have, as its own.
     fn writes(&self, name: &str) -> bool {
         let Self { chat, profile, .. } = self;
-        OWN_MEMBERS.contains(&name)
-            || (profile.seed == Some(name) && chat.sampling.seed.is_some())
+        // Callers' values that the contract has no words for are in `extra`, to be sent as they are.
+        let has = match name {
+            "tool_choice" => chat.tool_choice.is_some(),
+            "response_format" => chat.format != Format::Text,
+            "top_k" => chat.sampling.top_k.is_some(),
+            _ => OWN_MEMBERS.contains(&name),
+        };
+        has || (profile.seed == Some(name) && chat.sampling.seed.is_some())
             || (chat.reasoning.is_some()
                 && match profile.reasoning {
                     ReasoningForm::Object => name == "reasoning",
@@ -631,7 +656,7 @@ impl Serialize for OneMessage<'_> {
             None => map.serialize_entry("content", &())?,
         }
         if calls > 0 {
-            let calls = Calls { parts: &message.parts, calls, profile };
+            let calls = Calls { parts: &message.parts, calls, profile, passes };
             map.serialize_entry("tool_calls", &calls)?;
         }
         if passes {
@@ -679,6 +704,7 @@ struct Calls<'a> {
     parts: &'a [Part],
     calls: usize,
     profile: &'a Profile,
+    passes: bool,
 }
 
 impl Serialize for Calls<'_> {
@@ -688,6 +714,8 @@ impl Serialize for Calls<'_> {
             id: Cow<'a, str>,
             r#type: &'static str,
             function: Function<'a>,
+            #[serde(flatten)]
+            extra: Fields<'a>,
         }
         #[derive(Serialize)]
         struct Function<'a> {
@@ -699,7 +727,8 @@ impl Serialize for Calls<'_> {
             if let PartBody::ToolCall(call) = &part.body {
                 let function = Function { name: &call.name, arguments: &call.arguments.text };
                 let id = call_id(&call.id, self.profile);
-                list.serialize_element(&Call { id, r#type: "function", function })?;
+                let extra = Fields(if self.passes { &part.extra } else { &[] });
+                list.serialize_element(&Call { id, r#type: "function", function, extra })?;
             }
         }
         list.end()

@@ -51,8 +51,43 @@ fn those_of_anthropic_come_out_of_its_component() {
 }
 
 #[test]
+fn those_of_gemini_come_out_of_its_component() {
+    passes("gemini");
+}
+
+#[test]
+fn those_of_cohere_come_out_of_its_component() {
+    passes("cohere");
+}
+
+#[test]
+fn those_of_azure_openai_come_out_of_its_component() {
+    passes("azure-openai");
+}
+
+#[test]
+fn those_of_cloudflare_come_out_of_its_component() {
+    passes("cloudflare");
+}
+
+#[test]
 fn those_of_ollama_come_out_of_its_component() {
     passes("ollama");
+}
+
+#[test]
+fn those_of_localai_come_out_of_its_component() {
+    passes("localai");
+}
+
+#[test]
+fn those_of_lightllm_come_out_of_its_component() {
+    passes("lightllm");
+}
+
+#[test]
+fn those_of_openai_compatible_come_out_of_its_component() {
+    passes("openai-compatible");
 }
 
 #[test]

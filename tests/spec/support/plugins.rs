@@ -19,6 +19,13 @@ const CRATES: &[(&str, &str)] = &[
     ("openai", "plugins/openai"),
     ("anthropic", "plugins/anthropic"),
     ("ollama", "plugins/ollama"),
+    ("gemini", "plugins/gemini"),
+    ("cohere", "plugins/cohere"),
+    ("azure-openai", "plugins/azure-openai"),
+    ("cloudflare", "plugins/cloudflare"),
+    ("localai", "plugins/localai"),
+    ("lightllm", "plugins/lightllm"),
+    ("openai-compatible", "plugins/openai-compatible"),
     ("hostile", "tests/hostile"),
 ];
 

@@ -986,9 +986,13 @@ impl<'t> Reader<'t> {
         let limits = SandboxLimits {
             memory: section.read("memory", Self::size),
             cpu: section.read("cpu", Self::duration),
+            exchange_cpu: section.read("exchange_cpu", Self::duration),
             output: section.read("output", Self::size),
             handles: section.read("handles", count),
             steps: section.read("steps", count),
+            requests: section.read("requests", count),
+            waits: section.read("waits", count),
+            outputs: section.read("outputs", count),
             component_size: section.read("component_size", Self::size),
             compile_time: section.read("compile_time", Self::duration),
             compile_memory: section.read("compile_memory", Self::size),

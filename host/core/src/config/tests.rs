@@ -59,7 +59,7 @@ providers:
   demo:
 plugins:
   limits: {memory: 64MiB, cpu: 200ms, output: 8MiB, handles: 1000, steps: 64,
-           component_size: 16MiB, compile_time: 10s, compile_memory: 1GiB}
+           exchange_cpu: 2s, requests: 4, waits: 3, outputs: 100, component_size: 16MiB, compile_time: 10s, compile_memory: 1GiB}
   overrides: {openai: {memory: 128MiB}}
 vault: {master_key_file: master.key}
 metering: {enabled: false}

@@ -246,9 +246,13 @@ impl Plugins {
         SandboxLimits {
             memory: own.memory.or(all.memory),
             cpu: own.cpu.or(all.cpu),
+            exchange_cpu: own.exchange_cpu.or(all.exchange_cpu),
             output: own.output.or(all.output),
             handles: own.handles.or(all.handles),
             steps: own.steps.or(all.steps),
+            requests: own.requests.or(all.requests),
+            waits: own.waits.or(all.waits),
+            outputs: own.outputs.or(all.outputs),
             component_size: own.component_size.or(all.component_size),
             compile_time: own.compile_time.or(all.compile_time),
             compile_memory: own.compile_memory.or(all.compile_memory),
@@ -266,6 +270,9 @@ pub struct SandboxLimits {
     /// Processor time of one step.
     #[schemars(default, schema_with = "schema::optional_duration")]
     pub cpu: Option<Duration>,
+    /// Processor time of a whole exchange, all its steps together.
+    #[schemars(default, schema_with = "schema::optional_duration")]
+    pub exchange_cpu: Option<Duration>,
     /// What one step may return.
     #[schemars(default, schema_with = "schema::optional_size")]
     pub output: Option<ByteSize>,
@@ -275,6 +282,15 @@ pub struct SandboxLimits {
     /// Steps of one exchange.
     #[schemars(range(min = 1))]
     pub steps: Option<u32>,
+    /// Requests to the vendor in one exchange.
+    #[schemars(range(min = 1))]
+    pub requests: Option<u32>,
+    /// Times one exchange may ask to wait.
+    #[schemars(range(min = 1))]
+    pub waits: Option<u32>,
+    /// Events and requests between two pieces of the vendor's answer.
+    #[schemars(range(min = 1))]
+    pub outputs: Option<u32>,
     /// The largest component file that is loaded.
     #[schemars(default, schema_with = "schema::optional_size")]
     pub component_size: Option<ByteSize>,

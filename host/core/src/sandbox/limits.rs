@@ -71,13 +71,16 @@ impl Limits {
         Self {
             memory: size(given.memory, usual.memory).min(LARGEST_MEMORY),
             cpu_per_step: given.cpu.unwrap_or(usual.cpu_per_step),
+            cpu_per_exchange: given.exchange_cpu.unwrap_or(usual.cpu_per_exchange),
             returned_bytes: size(given.output, usual.returned_bytes),
             handles: given.handles.map_or(usual.handles, |n| n as usize),
             steps: given.steps.map_or(usual.steps, u64::from),
+            requests: given.requests.unwrap_or(usual.requests),
+            sleeps: given.waits.unwrap_or(usual.sleeps),
+            outputs: given.outputs.map_or(usual.outputs, |n| n as usize),
             component_size: size(given.component_size, usual.component_size),
             compile_time: given.compile_time.unwrap_or(usual.compile_time),
             compile_memory: given.compile_memory.map_or(usual.compile_memory, |size| size.0),
-            ..usual
         }
     }
 
@@ -175,6 +178,40 @@ impl ResourceLimiter for Guest {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_limit_can_be_configured() {
+        let given = SandboxLimits {
+            memory: Some(ByteSize(1)),
+            cpu: Some(Duration::from_secs(2)),
+            exchange_cpu: Some(Duration::from_secs(3)),
+            output: Some(ByteSize(4)),
+            handles: Some(5),
+            steps: Some(6),
+            requests: Some(7),
+            waits: Some(8),
+            outputs: Some(9),
+            component_size: Some(ByteSize(10)),
+            compile_time: Some(Duration::from_secs(11)),
+            compile_memory: Some(ByteSize(12)),
+        };
+        let expected = Limits {
+            memory: 1,
+            cpu_per_step: Duration::from_secs(2),
+            cpu_per_exchange: Duration::from_secs(3),
+            returned_bytes: 4,
+            handles: 5,
+            steps: 6,
+            requests: 7,
+            sleeps: 8,
+            outputs: 9,
+            component_size: 10,
+            compile_time: Duration::from_secs(11),
+            compile_memory: 12,
+        };
+        assert_eq!(Limits::configured(&given), expected);
+        assert_eq!(Limits::configured(&SandboxLimits::default()), Limits::default());
+    }
 
     #[test]
     fn memories_are_limited_in_sum_not_one_by_one() {

@@ -195,6 +195,19 @@ fn a_header_that_authenticates_is_refused_and_nothing_is_sent() {
 }
 
 #[test]
+fn a_key_goes_to_the_origin_it_was_granted_for_and_to_no_other_of_the_same_adapter() {
+    let world = World::shared();
+    run(async {
+        let word = word("carried");
+        world.caller().chat("hostile/second-origin", &word).await;
+        let carried = world.ollama.requests_with(&word);
+        assert_eq!(carried.len(), 1, "the second origin is granted, only without a key");
+        assert_eq!(leak(&carried[0].everything()), None);
+        assert!(carried[0].header("authorization").is_none());
+    });
+}
+
+#[test]
 fn a_mark_out_of_place_is_refused_and_nothing_is_sent() {
     let world = World::shared();
     run(async {

@@ -20,7 +20,7 @@ use keyward_sdk::{
     Body, Descriptor, Event, FinishReason, Framing, Header, Operation, VendorRequest,
     contract::{self, Finish, Guest, GuestExchange, Input, Output, TextDelta, ToolArguments},
     describe,
-    descriptor::{AuthScheme, OperationKind},
+    descriptor::{AuthScheme, OperationKind, Origin},
 };
 
 /// Bad manners that end with a failure of the plugin, whatever the vendor does.
@@ -95,7 +95,11 @@ impl Guest for Hostile {
             version: env!("CARGO_PKG_VERSION").into(),
             title: "Hostile".into(),
             summary: "Misbehaves on request.".into(),
-            origins: vec![describe::api("https://hostile.example")],
+            origins: vec![
+                describe::api("https://hostile.example"),
+                // Without a credential: a place to carry one off to.
+                Origin { name: "second".into(), base_url: None },
+            ],
             auth: vec![describe::api_key(AuthScheme::Bearer)],
             credentials: vec![describe::api_key_credential("Any.", "HOSTILE_API_KEY")],
             request_headers: describe::strings(&["x-allowed"]),
@@ -243,6 +247,9 @@ impl State {
             "line-break-in-path" => post("/chat/completions HTTP/1.1\r\nhost: evil.test\r\n"),
             "unknown-origin" => {
                 vec![send(request("/chat/completions", &prompt).to("elsewhere"))]
+            }
+            "second-origin" => {
+                vec![send(request("/chat/completions", &prompt).to("second"))]
             }
             "mark-in-path" => vec![send(request(&format!("/chat/{prompt}"), "nothing"))],
             "mark-in-query" => {

@@ -487,7 +487,7 @@ pub fn config(openai: &Vendor, anthropic: &Vendor, ollama: &Vendor, more: &str) 
     models: [\"llama3.2:latest\"]
   hostile:
     kind: local
-    endpoint: {}/v1
+    endpoints: {{api: \"{}/v1\", second: \"{}\"}}
     models: [nothing]
 server:
   tokens:
@@ -501,5 +501,6 @@ plugins:
         anthropic.url(),
         ollama.url(),
         openai.url(),
+        ollama.url(),
     )
 }

@@ -5,8 +5,8 @@
 
 use crate::Failure;
 use crate::contract::{
-    self, Annotation, Attribute, Embedding, Event, Finish, FinishReason, MediaKind, MediaOutput,
-    Model, RateLimit, Started, TextDelta, ToolArguments, ToolCallStart, Usage, Vector,
+    self, Annotation, Attribute, Embedding, Event, Field, Finish, FinishReason, MediaKind,
+    MediaOutput, Model, RateLimit, Started, TextDelta, ToolArguments, ToolCallStart, Usage, Vector,
     VendorRequest, Warning,
 };
 
@@ -148,6 +148,13 @@ impl Output {
     /// ("sampling.seed").
     pub fn dropped(&mut self, subject: impl Into<String>, message: impl Into<String>) {
         self.warning("dropped", subject, message);
+    }
+
+    /// Fields that the vendor has no place for were left out, each of them.
+    pub fn dropped_fields(&mut self, fields: &[Field], message: &str) {
+        for field in fields {
+            self.dropped(format!("extra.{}", field.name), message);
+        }
     }
 
     /// Something the caller asked for was changed.

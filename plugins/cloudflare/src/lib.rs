@@ -199,9 +199,7 @@ fn embed_request(embed: &Embed, out: &mut Output) -> Result<VendorRequest, Failu
     if embed.purpose.is_some() {
         out.dropped("purpose", "The vendor doesn't tell queries from documents.");
     }
-    for field in &embed.extra {
-        out.dropped(format!("extra.{}", field.name), "The native endpoint has other fields.");
-    }
+    out.dropped_fields(&embed.extra, "The native endpoint has other fields.");
     let text = embed.inputs.iter().map(|input| match input {
         EmbedInput::Text(text) => Ok(text),
         _ => Err(Failure::unsupported("The vendor embeds texts only.")),

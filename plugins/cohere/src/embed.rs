@@ -114,9 +114,7 @@ impl Batches {
     ///
     /// If an input is neither text nor an image, or there is none.
     pub fn new(embed: Embed, settings: &Settings, out: &mut Output) -> Result<Self, Failure> {
-        for field in &embed.extra {
-            out.dropped(format!("extra.{}", field.name), "Cohere has no such field.");
-        }
+        out.dropped_fields(&embed.extra, "Cohere has no such field.");
         if embed.inputs.is_empty() {
             return Err(Failure::invalid("inputs", "There is nothing to embed."));
         }

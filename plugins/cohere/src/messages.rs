@@ -103,14 +103,10 @@ impl<'a> Conversation<'a> {
     }
 
     pub fn add(&mut self, message: &'a Given, out: &mut Output) -> Result<(), Failure> {
-        for field in &message.extra {
-            out.dropped(format!("extra.{}", field.name), UNKNOWN_FIELD);
-        }
+        out.dropped_fields(&message.extra, UNKNOWN_FIELD);
         for part in &message.parts {
             self.lost.cache |= part.cache.is_some();
-            for field in &part.extra {
-                out.dropped(format!("extra.{}", field.name), UNKNOWN_FIELD);
-            }
+            out.dropped_fields(&part.extra, UNKNOWN_FIELD);
         }
         self.lost.names |= message.name.is_some();
         match (message.role, &message.answers) {

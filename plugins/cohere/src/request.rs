@@ -130,9 +130,7 @@ impl<'a> Request<'a> {
             let message = "Cohere gives one answer to a prompt, not several.";
             return Err(Failure::unsupported(message).with_param("sampling.choices"));
         }
-        for field in &chat.extra {
-            out.dropped(format!("extra.{}", field.name), "Cohere has no such field.");
-        }
+        out.dropped_fields(&chat.extra, "Cohere has no such field.");
         let tools = tools::tools(chat, out)?;
         let mut conversation = Conversation::new(never_thinks(&chat.model));
         for message in &chat.messages {

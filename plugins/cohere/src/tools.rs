@@ -40,9 +40,7 @@ pub fn tools<'a>(chat: &'a Chat, out: &mut Output) -> Result<Tools<'a>, Failure>
             out.dropped("tools", format!("Cohere doesn't know the tool \"{}\".", tool.kind));
             continue;
         }
-        for field in &tool.extra {
-            out.dropped(format!("extra.{}", field.name), "Cohere has no such field.");
-        }
+        out.dropped_fields(&tool.extra, "Cohere has no such field.");
         if tool.cache.is_some() {
             out.dropped("tools.cache", "Cohere caches prompts by itself.");
         }

@@ -119,9 +119,7 @@ impl Batches {
     ///
     /// If an input isn't text, or there is none.
     pub fn new(embed: Embed, out: &mut Output) -> Result<Self, Failure> {
-        for field in &embed.extra {
-            out.dropped(format!("extra.{}", field.name), "Gemini has no such field.");
-        }
+        out.dropped_fields(&embed.extra, "Gemini has no such field.");
         if embed.inputs.is_empty() {
             return Err(Failure::invalid("inputs", "There is nothing to embed."));
         }

@@ -137,9 +137,7 @@ impl GenerationConfig<'_> {
 
 impl<'a> Request<'a> {
     fn new(chat: &'a Chat, settings: &Settings, out: &mut Output) -> Result<Self, Failure> {
-        for field in &chat.extra {
-            out.dropped(format!("extra.{}", field.name), "Gemini has no such field.");
-        }
+        out.dropped_fields(&chat.extra, "Gemini has no such field.");
         let traits = traits(&chat.model);
         let mut conversation = Conversation::new(traits);
         for message in &chat.messages {

@@ -53,9 +53,7 @@ struct CallingConfig<'a> {
 pub fn tools<'a>(tools: &'a [Tool], out: &mut Output) -> Vec<ToolEntry<'a>> {
     let (mut functions, mut entries) = (Vec::new(), Vec::new());
     for tool in tools {
-        for field in &tool.extra {
-            out.dropped(format!("extra.{}", field.name), "Gemini has no such field.");
-        }
+        out.dropped_fields(&tool.extra, "Gemini has no such field.");
         if tool.cache.is_some() {
             out.dropped("tools.cache", "Gemini caches prompts by itself.");
         }

@@ -155,9 +155,7 @@ fn warn(chat: &Chat, out: &mut Output) {
             out.dropped(subject, message);
         }
     }
-    for field in &chat.extra {
-        out.dropped(format!("extra.{}", field.name), "LightLLM's /generate has other fields.");
-    }
+    out.dropped_fields(&chat.extra, "LightLLM's /generate has other fields.");
 }
 
 /// A whole answer. Where there is one text, what is said of it stands alone.

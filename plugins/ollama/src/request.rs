@@ -519,8 +519,6 @@ fn fields<'a>(extra: &'a [Field], native: bool, out: &mut Output) -> Fields<'a> 
     if native {
         return Fields(extra);
     }
-    for field in extra {
-        out.dropped(format!("extra.{}", field.name), UNKNOWN_FIELD);
-    }
+    out.dropped_fields(extra, UNKNOWN_FIELD);
     Fields(&[])
 }

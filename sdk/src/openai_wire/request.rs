@@ -17,9 +17,8 @@ use super::{
 use crate::{
     Failure, Output,
     contract::{
-        Chat, Embed, EmbedEncoding, EmbedInput, Field, Format, Framing, Media, MediaKind,
-        MediaSource, Message, Part, PartBody, Reasoning, Role, Schema, Text, Tool, ToolChoice,
-        VendorRequest,
+        Chat, Embed, EmbedEncoding, EmbedInput, Format, Framing, Media, MediaKind, MediaSource,
+        Message, Part, PartBody, Reasoning, Role, Schema, Text, Tool, ToolChoice, VendorRequest,
     },
     json::{Fields, Raw},
 };
@@ -72,7 +71,7 @@ pub(super) fn embed(
 ) -> Result<VendorRequest, Failure> {
     let passes = embed.dialect == DIALECT;
     if !passes {
-        warn_of_fields(&embed.extra, out);
+        out.dropped_fields(&embed.extra, OTHER_DIALECT);
     }
     if embed.purpose.is_some() {
         out.dropped("purpose", "The vendor doesn't tell queries from documents.");
@@ -107,7 +106,7 @@ pub(super) fn embed(
 /// Warns of what is left out, and fails where the answer would be wrong without it.
 fn check(chat: &Chat, profile: &Profile, passes: bool, out: &mut Output) -> Result<(), Failure> {
     if !passes {
-        warn_of_fields(&chat.extra, out);
+        out.dropped_fields(&chat.extra, OTHER_DIALECT);
     }
     check_sampling(chat, profile, out)?;
     check_reasoning(chat, profile, out);
@@ -249,12 +248,6 @@ pub(super) fn instruction(format: &Format, profile: &Profile, out: &mut Output) 
                 "Answer with one JSON value and nothing else. It must fit this JSON Schema{about}:\n{schema}"
             ))
         }
-    }
-}
-
-fn warn_of_fields(extra: &[Field], out: &mut Output) {
-    for field in extra {
-        out.dropped(format!("extra.{}", field.name), OTHER_DIALECT);
     }
 }
 

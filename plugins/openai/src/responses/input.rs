@@ -314,9 +314,7 @@ impl<'a> Conversation<'a> {
         if self.native {
             return Fields(extra);
         }
-        for field in extra {
-            out.dropped(format!("extra.{}", field.name), UNKNOWN_FIELD);
-        }
+        out.dropped_fields(extra, UNKNOWN_FIELD);
         Fields(&[])
     }
 }

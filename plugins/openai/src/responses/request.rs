@@ -285,9 +285,7 @@ fn tools<'a>(
             out.dropped("tools.cache", message);
         }
         if !native {
-            for field in extra {
-                out.dropped(format!("extra.{}", field.name), UNKNOWN_FIELD);
-            }
+            out.dropped_fields(extra, UNKNOWN_FIELD);
         }
         let extra = Fields(if native { extra } else { &[] });
         if !kind.is_empty() {

@@ -181,12 +181,18 @@ impl Gateway {
         self.inner.keys.vault()
     }
 
-    /// Chooses a provider and carries the chat out up to its first content. What fails before is
+    /// Chooses a provider and carries the chat out up to its first content. Usage, logs and the
+    /// vendor know it by `id`. What fails before is
     /// an `Err`; what fails later comes from [`Answer::next`].
     ///
     /// # Errors
     /// The failure of the last provider that was tried, or of the choice itself.
-    pub async fn chat(&self, request: Chat, caller: Caller) -> Result<Answer, Failure> {
+    pub async fn chat(
+        &self,
+        id: RequestId,
+        request: Chat,
+        caller: Caller,
+    ) -> Result<Answer, Failure> {
         let asked = Asked {
             model: request.model.clone(),
             kind: OperationKind::Chat,
@@ -201,14 +207,19 @@ impl Gateway {
                 Arc::new(Chat { model, ..Chat::clone(&request) })
             })
         };
-        self.answer(asked, caller, with_model).await
+        self.answer(id, asked, caller, with_model).await
     }
 
     /// As [`Gateway::chat`], for embeddings.
     ///
     /// # Errors
     /// As [`Gateway::chat`].
-    pub async fn embed(&self, request: Embed, caller: Caller) -> Result<Answer, Failure> {
+    pub async fn embed(
+        &self,
+        id: RequestId,
+        request: Embed,
+        caller: Caller,
+    ) -> Result<Answer, Failure> {
         let asked = Asked {
             model: request.model.clone(),
             kind: OperationKind::Embed,
@@ -216,17 +227,17 @@ impl Gateway {
             content_bytes: request.content_bytes(),
         };
         let with_model = |model| Operation::Embed(Arc::new(Embed { model, ..request.clone() }));
-        self.answer(asked, caller, with_model).await
+        self.answer(id, asked, caller, with_model).await
     }
 
     async fn answer(
         &self,
+        request: RequestId,
         asked: Asked,
         caller: Caller,
         with_model: impl Fn(ModelName) -> Operation,
     ) -> Result<Answer, Failure> {
         let began = Instant::now();
-        let request = RequestId::random()?;
         let decision = self.decide(&asked.model, asked.kind).await?;
         let tries = decision.candidates.len();
         for (at, Candidate { provider, model, .. }) in decision.candidates.into_iter().enumerate() {

@@ -30,6 +30,9 @@ pub enum Operation {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
     OpenAiChat,
+    OpenAiResponses,
+    AnthropicMessages,
+    Ollama,
     /// A caller of this library.
     Keyward,
 }
@@ -38,6 +41,9 @@ impl Dialect {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::OpenAiChat => "openai-chat",
+            Self::OpenAiResponses => "openai-responses",
+            Self::AnthropicMessages => "anthropic-messages",
+            Self::Ollama => "ollama",
             Self::Keyward => "keyward",
         }
     }

@@ -2,7 +2,9 @@
 //!
 //! - [`serve`] accepts connections and bounds them: how many, how slow, how long after a shutdown.
 //! - [`access`] decides who may speak at all, before anything is read.
-//! - [`openai`] speaks OpenAI's dialect: a request becomes an operation, events become an answer.
+//! - [`surface`] gives every request an id and puts all dialects behind one door;
+//! - [`openai`] speaks OpenAI's dialect: a request becomes an operation, events become an answer;
+//!   [`dialect`] is what it shares with others.
 //! - [`control`] is what the command line asks of a running host, over a socket in its data folder.
 //!
 //! A dialect is pure translation in both directions and holds no state beyond one answer, so the
@@ -13,6 +15,9 @@
 #![allow(clippy::result_large_err)]
 
 pub mod access;
+pub mod body;
 pub mod control;
+pub mod dialect;
 pub mod openai;
 pub mod serve;
+pub mod surface;

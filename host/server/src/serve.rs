@@ -27,7 +27,7 @@ use tower::ServiceExt as _;
 
 use crate::{
     access::{AccessSource, Peer},
-    openai,
+    body, surface,
 };
 
 /// From the first byte awaited to the last of the head. Longer than SDKs keep idle connections
@@ -60,7 +60,7 @@ pub struct Options {
 impl Options {
     /// The defaults: bodies of 64 MiB, 30 s to finish.
     pub fn new(access: AccessSource) -> Self {
-        Self { access, max_body: openai::body::MAX_BODY, grace: Duration::from_secs(30) }
+        Self { access, max_body: body::MAX_BODY, grace: Duration::from_secs(30) }
     }
 }
 
@@ -87,7 +87,7 @@ impl Server {
 
     /// Serves until `shutdown` is done and running answers are, or the time for them is up.
     pub async fn run(self, gateway: Gateway, options: Options, shutdown: impl Future<Output = ()>) {
-        let router = openai::router(gateway, options.access, options.max_body);
+        let router = surface::router(gateway, options.access, options.max_body);
         serve(self.listener, router, options.grace, shutdown).await;
     }
 }

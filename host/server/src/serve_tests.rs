@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::openai::{body::Intake, error};
+use crate::{body::Intake, openai::error};
 
 struct Running {
     addr: SocketAddr,

@@ -18,8 +18,8 @@ use keyward::gateway::Gateway;
 
 use crate::{
     access::Peer,
-    openai,
     serve::{Listener, serve},
+    surface,
 };
 
 mod routes;
@@ -35,7 +35,7 @@ pub fn socket_path(data: &Path) -> PathBuf {
 /// Everything the owner of the data folder may ask: this API, and the callers' dialects without a
 /// token.
 pub fn router(gateway: Gateway) -> Router {
-    routes::router(gateway.clone()).merge(openai::open_router(gateway))
+    routes::router(gateway.clone()).merge(surface::open_router(gateway))
 }
 
 /// How long a running request may take after a shutdown. Requests here are short.

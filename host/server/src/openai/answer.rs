@@ -11,7 +11,6 @@
 
 use std::borrow::Cow;
 
-use http::HeaderValue;
 use keyward::{
     Failure,
     contract::{self, Event, FinishReason, MediaKind, MediaOutput},
@@ -23,13 +22,13 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use super::request::MAX_CHOICES;
-
-/// Tool calls in one choice. Vendors stop at 128.
-pub const MAX_CALLS: usize = 1024;
-
-/// Bytes of the header that lists warnings; common servers refuse headers above 8 KiB in all.
-const MAX_WARNINGS: usize = 1024;
+use crate::dialect::{
+    Folder,
+    events::{
+        Counts, MAX_CALLS, MAX_CHOICES, Warnings, call_id, data_url, one_line, too_many,
+        unknown_call, write_json,
+    },
+};
 
 /// Top-level fields that are the host's to write.
 const RESERVED: &[&str] = &["id", "object", "created", "model", "choices", "usage", "error"];
@@ -61,58 +60,6 @@ impl Identity {
             self.model = model;
         }
     }
-
-    /// The id of a tool call whose vendor gave none: letters, digits and `_` only, shorter than
-    /// what any vendor allows, and never the same in two answers.
-    pub fn call_id(&self, choice: u32, index: u32) -> String {
-        let random = (self.request.0 as u64, u64::from(choice) << 32 | u64::from(index));
-        format!("call_{:016x}{:08x}", random.0 ^ random.1, (self.request.0 >> 96) as u32)
-    }
-}
-
-/// Token counts so far. Later events replace what they give.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Counts {
-    input: Option<u64>,
-    cache_read: Option<u64>,
-    cache_write: Option<u64>,
-    output: Option<u64>,
-    reasoning: Option<u64>,
-}
-
-impl Counts {
-    pub fn add(&mut self, usage: &contract::Usage) {
-        self.input = usage.input.or(self.input);
-        self.cache_read = usage.cache_read.or(self.cache_read);
-        self.cache_write = usage.cache_write.or(self.cache_write);
-        self.output = usage.output.or(self.output);
-        self.reasoning = usage.reasoning.or(self.reasoning);
-    }
-
-    /// The usage in this dialect; nothing if the vendor counted nothing.
-    pub fn usage(&self) -> Option<Usage> {
-        if self.input.is_none() && self.output.is_none() {
-            return None;
-        }
-        let (input, output) = (self.input.unwrap_or(0), self.output.unwrap_or(0));
-        Some(Usage {
-            prompt_tokens: input,
-            completion_tokens: output,
-            total_tokens: input.saturating_add(output),
-            prompt_tokens_details: PromptDetails {
-                cached_tokens: self.cache_read.unwrap_or(0),
-                cache_write_tokens: self.cache_write,
-            },
-            completion_tokens_details: CompletionDetails {
-                reasoning_tokens: self.reasoning.unwrap_or(0),
-            },
-        })
-    }
-
-    /// Tokens of the prompt, or of all inputs of an embedding.
-    pub fn input(&self) -> u64 {
-        self.input.unwrap_or(0)
-    }
 }
 
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -122,6 +69,28 @@ pub struct Usage {
     total_tokens: u64,
     prompt_tokens_details: PromptDetails,
     completion_tokens_details: CompletionDetails,
+}
+
+impl Usage {
+    /// Nothing if the vendor counted nothing.
+    pub fn of(counts: &Counts) -> Option<Self> {
+        if counts.input.is_none() && counts.output.is_none() {
+            return None;
+        }
+        let (input, output) = (counts.input.unwrap_or(0), counts.output.unwrap_or(0));
+        Some(Self {
+            prompt_tokens: input,
+            completion_tokens: output,
+            total_tokens: input.saturating_add(output),
+            prompt_tokens_details: PromptDetails {
+                cached_tokens: counts.cache_read.unwrap_or(0),
+                cache_write_tokens: counts.cache_write,
+            },
+            completion_tokens_details: CompletionDetails {
+                reasoning_tokens: counts.reasoning.unwrap_or(0),
+            },
+        })
+    }
 }
 
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -168,17 +137,6 @@ impl Ending {
     }
 }
 
-/// A JSON text of an adapter, checked and on one line, because a line break would end an event of
-/// a stream. Nothing if it isn't JSON.
-pub fn one_line(json: &str) -> Option<Cow<'_, RawValue>> {
-    if json.contains(['\n', '\r']) {
-        let value: serde_json::Value = serde_json::from_str(json).ok()?;
-        let text = serde_json::to_string(&value).ok()?;
-        return RawValue::from_string(text).ok().map(Cow::Owned);
-    }
-    serde_json::from_str(json).ok().map(Cow::Borrowed)
-}
-
 /// An answer field the contract doesn't know, if it may stand in the answer.
 pub fn attribute(name: &str, json: &str) -> Option<Box<RawValue>> {
     if RESERVED.contains(&name) {
@@ -187,47 +145,10 @@ pub fn attribute(name: &str, json: &str) -> Option<Box<RawValue>> {
     one_line(json).map(Cow::into_owned)
 }
 
-/// `data:` with the media type and the base64 of something the model made.
-pub fn data_url(media: &MediaOutput) -> String {
-    format!("data:{};base64,{}", media.media_type, media.base64)
-}
-
-/// The value of `x-keyward-warnings`: what was dropped, emulated or changed.
-#[derive(Clone, Debug, Default)]
-pub struct Warnings(String);
-
-impl Warnings {
-    pub fn add(&mut self, warning: &contract::Warning) {
-        let word = |text: &str| {
-            text.chars().filter(|c| c.is_ascii_graphic() && *c != ',').collect::<String>()
-        };
-        let entry = format!("{} {}", word(&warning.code), word(&warning.subject));
-        if self.0.len() + entry.len() + 2 > MAX_WARNINGS {
-            return;
-        }
-        if !self.0.is_empty() {
-            self.0.push_str(", ");
-        }
-        self.0.push_str(entry.trim());
-    }
-
-    pub fn header(&self) -> Option<HeaderValue> {
-        if self.0.is_empty() { None } else { HeaderValue::from_str(&self.0).ok() }
-    }
-}
-
-pub fn too_many(what: &str, limit: impl std::fmt::Display) -> Failure {
-    Failure::plugin(format!("the adapter gave more than {limit} {what}"))
-}
-
-pub fn unknown_call() -> Failure {
-    Failure::plugin("the adapter gave arguments for a tool call that hasn't begun")
-}
-
 // ------------------------------------------------------------------------------------- folding
 
 /// Folds the events of one chat into one answer.
-pub struct Folder {
+pub struct ChatFolder {
     identity: Identity,
     choices: Vec<Choice>,
     counts: Counts,
@@ -298,7 +219,7 @@ impl Image {
     }
 }
 
-impl Folder {
+impl ChatFolder {
     pub fn new(identity: Identity) -> Self {
         Self {
             identity,
@@ -307,19 +228,6 @@ impl Folder {
             attributes: Vec::new(),
             warnings: Warnings::default(),
         }
-    }
-
-    pub fn warnings(&self) -> &Warnings {
-        &self.warnings
-    }
-
-    /// # Errors
-    /// If the events contradict each other or exceed a limit.
-    pub fn add(&mut self, events: Vec<Event>) -> Result<(), Failure> {
-        for event in events {
-            self.add_one(event)?;
-        }
-        Ok(())
     }
 
     fn add_one(&mut self, event: Event) -> Result<(), Failure> {
@@ -340,7 +248,7 @@ impl Folder {
             }
             Event::ToolCall(start) => {
                 let id = match start.id.is_empty() {
-                    true => self.identity.call_id(start.choice, start.index),
+                    true => call_id(self.identity.request, start.choice, start.index),
                     false => start.id,
                 };
                 let calls = &mut self.choice(start.choice)?.calls;
@@ -402,9 +310,21 @@ impl Folder {
         };
         Ok(&mut self.choices[at])
     }
+}
 
-    /// The whole answer as JSON.
-    pub fn finish(mut self) -> Vec<u8> {
+impl Folder for ChatFolder {
+    fn warnings(&self) -> &Warnings {
+        &self.warnings
+    }
+
+    fn add(&mut self, events: Vec<Event>) -> Result<(), Failure> {
+        for event in events {
+            self.add_one(event)?;
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<Vec<u8>, Failure> {
         if self.choices.is_empty() {
             self.choices.push(Choice::default());
         }
@@ -412,10 +332,8 @@ impl Folder {
         let length: usize =
             self.choices.iter().map(|choice| choice.content.len() + choice.thinking.len()).sum();
         let mut out = Vec::with_capacity(1024 + length + length / 8);
-        // Keys are strings and nothing here can refuse to be written, so this can't fail.
-        let written = serde_json::to_writer(&mut out, &self);
-        debug_assert!(written.is_ok());
-        out
+        write_json(&self, &mut out);
+        Ok(out)
     }
 }
 
@@ -441,7 +359,7 @@ impl Choice {
     }
 }
 
-impl Serialize for Folder {
+impl Serialize for ChatFolder {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         let mut object = to.serialize_map(None)?;
         object.serialize_entry("id", &self.identity.id)?;
@@ -449,7 +367,7 @@ impl Serialize for Folder {
         object.serialize_entry("created", &self.identity.created)?;
         object.serialize_entry("model", &self.identity.model)?;
         object.serialize_entry("choices", &Choices(self))?;
-        if let Some(usage) = self.counts.usage() {
+        if let Some(usage) = Usage::of(&self.counts) {
             object.serialize_entry("usage", &usage)?;
         }
         for (name, json) in &self.attributes {
@@ -459,7 +377,7 @@ impl Serialize for Folder {
     }
 }
 
-struct Choices<'a>(&'a Folder);
+struct Choices<'a>(&'a ChatFolder);
 
 impl Serialize for Choices<'_> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {

@@ -5,6 +5,7 @@ use keyward::contract::{
 use serde_json::{Value, json};
 
 use super::*;
+use crate::dialect::events::MAX_WARNINGS;
 
 pub(in crate::openai) fn identity() -> Identity {
     Identity::new(RequestId(0xabc), &ModelName::new("asked").unwrap(), 1_700_000_000)
@@ -55,9 +56,9 @@ pub(in crate::openai) fn usage(input: Option<u64>, output: Option<u64>) -> Event
 }
 
 fn fold(events: Vec<Event>) -> Value {
-    let mut folder = Folder::new(identity());
+    let mut folder = ChatFolder::new(identity());
     folder.add(events).unwrap();
-    serde_json::from_slice(&folder.finish()).unwrap()
+    serde_json::from_slice(&folder.finish().unwrap()).unwrap()
 }
 
 #[test]
@@ -245,16 +246,16 @@ fn fields_of_the_vendors_answer_are_kept_but_replace_nothing() {
 
 #[test]
 fn an_adapters_numbers_are_no_sizes() {
-    let mut folder = Folder::new(identity());
+    let mut folder = ChatFolder::new(identity());
     let choices = (0..MAX_CHOICES).map(|n| Event::Text(delta(u32::MAX - n, "a"))).collect();
     folder.add(choices).unwrap();
     assert!(folder.add(vec![Event::Text(delta(0, "a"))]).is_err());
 
-    let mut folder = Folder::new(identity());
+    let mut folder = ChatFolder::new(identity());
     folder.add((0..MAX_CALLS as u32).map(|n| call(n, "c", "f")).collect()).unwrap();
     assert!(folder.add(vec![call(9_999_999, "c", "f")]).is_err());
 
-    assert!(Folder::new(identity()).add(vec![arguments(0, "{}")]).is_err());
+    assert!(ChatFolder::new(identity()).add(vec![arguments(0, "{}")]).is_err());
 }
 
 #[test]

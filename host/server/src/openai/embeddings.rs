@@ -5,7 +5,6 @@
 
 use std::fmt;
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use keyward::{
     Failure,
     contract::{Event, Vector},
@@ -19,9 +18,15 @@ use serde::{
 use serde_json::value::RawValue;
 
 use super::{
-    answer::{Counts, Identity, Warnings, attribute},
-    read::{self, Read, Reader, Word, object},
+    answer::{Identity, attribute},
     request,
+};
+use crate::dialect::{
+    Folder,
+    events::{Counts, Warnings, write_json},
+    read::{self, Read, Reader, Word, object},
+    steering::check_steering,
+    vectors::Vectors,
 };
 
 /// Reads the body of an embeddings request.
@@ -30,7 +35,7 @@ use super::{
 /// The caller's mistake, with the path of the field as `param`.
 pub fn parse_embed(body: &[u8]) -> Result<Embed, Failure> {
     let wire: WireEmbed = read::body(body)?;
-    request::check_steering(&wire.extra)?;
+    check_steering(&wire.extra)?;
     let base64 = match wire.encoding_format.as_ref().map(|Word(format)| format.as_str()) {
         None | Some("float") => false,
         Some("base64") => true,
@@ -167,52 +172,38 @@ impl<'de> Read<'de> for Element {
     }
 }
 
-/// Gathers the vectors of one embeddings request.
-pub struct Vectors {
+/// Folds the events of one embeddings request into one answer.
+pub struct EmbeddingsFolder {
     identity: Identity,
-    base64: bool,
-    /// By input; what hasn't come is absent.
-    vectors: Vec<Option<Vector>>,
+    vectors: Vectors,
     counts: Counts,
     attributes: Vec<(String, Box<RawValue>)>,
     warnings: Warnings,
 }
 
-impl Vectors {
+impl EmbeddingsFolder {
     /// For `inputs` inputs, as base64 if the caller asked for that.
     pub fn new(identity: Identity, inputs: usize, base64: bool) -> Self {
         Self {
             identity,
-            base64,
-            vectors: (0..inputs).map(|_| None).collect(),
+            vectors: Vectors::new(inputs, base64),
             counts: Counts::default(),
             attributes: Vec::new(),
             warnings: Warnings::default(),
         }
     }
+}
 
-    pub fn warnings(&self) -> &Warnings {
+impl Folder for EmbeddingsFolder {
+    fn warnings(&self) -> &Warnings {
         &self.warnings
     }
 
-    /// # Errors
-    /// If a vector belongs to no input, comes twice or isn't one.
-    pub fn add(&mut self, events: Vec<Event>) -> Result<(), Failure> {
+    fn add(&mut self, events: Vec<Event>) -> Result<(), Failure> {
         for event in events {
             match event {
                 Event::Started(started) => self.identity.started(started),
-                Event::Embedding(embedding) => {
-                    let index = embedding.index as usize;
-                    let vector = converted(embedding.vector, self.base64)?;
-                    match self.vectors.get_mut(index) {
-                        Some(place @ None) => *place = Some(vector),
-                        _ => {
-                            let why =
-                                format!("vector {index} was given twice or belongs to no input");
-                            return Err(Failure::malformed(why));
-                        }
-                    }
-                }
+                Event::Embedding(embedding) => self.vectors.add(embedding)?,
                 Event::Usage(usage) => self.counts.add(&usage),
                 Event::Warning(warning) => self.warnings.add(&warning),
                 Event::Attribute(field) if field.name != "data" => {
@@ -227,59 +218,24 @@ impl Vectors {
         Ok(())
     }
 
-    /// The whole answer as JSON.
-    ///
-    /// # Errors
-    /// If an input has no vector.
-    pub fn finish(self) -> Result<Vec<u8>, Failure> {
-        if let Some(index) = self.vectors.iter().position(Option::is_none) {
-            let count = self.vectors.len();
-            let why = format!("the vendor's answer has no vector for input {index} of {count}");
-            return Err(Failure::malformed(why));
-        }
+    fn finish(self) -> Result<Vec<u8>, Failure> {
         let mut out = Vec::with_capacity(4096);
-        let written = serde_json::to_writer(&mut out, &self);
-        debug_assert!(written.is_ok());
+        let Self { identity, vectors, counts, attributes, .. } = self;
+        let vectors = vectors.finish()?;
+        write_json(&Embeddings { identity, vectors, counts, attributes }, &mut out);
         Ok(out)
     }
 }
 
-/// The vector in the form asked for. Every number of it is finite.
-fn converted(vector: Vector, to_base64: bool) -> Result<Vector, Failure> {
-    let floats = match vector {
-        Vector::Floats(floats) => floats,
-        Vector::Base64(text) => {
-            let bytes = STANDARD.decode(&text).map_err(|error| {
-                Failure::malformed(format!("a vector isn't standard base64: {error}"))
-            })?;
-            let (floats, rest) = bytes.as_chunks::<4>();
-            if !rest.is_empty() {
-                return Err(Failure::malformed("a vector isn't made of 32-bit floats"));
-            }
-            let floats: Vec<f32> = floats.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
-            if to_base64 {
-                check_finite(&floats)?;
-                return Ok(Vector::Base64(text));
-            }
-            floats
-        }
-    };
-    check_finite(&floats)?;
-    if !to_base64 {
-        return Ok(Vector::Floats(floats));
-    }
-    let bytes: Vec<u8> = floats.iter().flat_map(|float| float.to_le_bytes()).collect();
-    Ok(Vector::Base64(STANDARD.encode(bytes)))
+/// The answer.
+struct Embeddings {
+    identity: Identity,
+    vectors: Vec<Vector>,
+    counts: Counts,
+    attributes: Vec<(String, Box<RawValue>)>,
 }
 
-fn check_finite(floats: &[f32]) -> Result<(), Failure> {
-    if floats.iter().all(|float| float.is_finite()) {
-        return Ok(());
-    }
-    Err(Failure::malformed("a vector holds a number that isn't finite"))
-}
-
-impl Serialize for Vectors {
+impl Serialize for Embeddings {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         #[derive(Serialize)]
         struct Usage {
@@ -287,8 +243,8 @@ impl Serialize for Vectors {
             total_tokens: u64,
         }
 
-        let data: Vec<Row<'_>> = self.vectors.iter().enumerate().filter_map(Row::new).collect();
-        let tokens = self.counts.input();
+        let data: Vec<Row<'_>> = self.vectors.iter().enumerate().map(Row::new).collect();
+        let tokens = self.counts.input.unwrap_or(0);
         let mut object = to.serialize_map(None)?;
         object.serialize_entry("object", "list")?;
         object.serialize_entry("data", &data)?;
@@ -317,17 +273,18 @@ enum Numbers<'a> {
 }
 
 impl<'a> Row<'a> {
-    fn new((index, vector): (usize, &'a Option<Vector>)) -> Option<Self> {
-        let embedding = match vector.as_ref()? {
+    fn new((index, vector): (usize, &'a Vector)) -> Self {
+        let embedding = match vector {
             Vector::Floats(floats) => Numbers::Floats(floats),
             Vector::Base64(text) => Numbers::Base64(text),
         };
-        Some(Self { object: "embedding", index, embedding })
+        Self { object: "embedding", index, embedding }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
     use keyward::{
         contract::{Embedding, Started, Usage},
         ids::{ModelName, RequestId},
@@ -391,9 +348,9 @@ mod tests {
         assert_eq!((embed.extra[0].name.as_str(), embed.extra[0].value.get()), ("user", "\"u\""));
     }
 
-    fn vectors(inputs: usize, base64: bool) -> Vectors {
+    fn vectors(inputs: usize, base64: bool) -> EmbeddingsFolder {
         let model = ModelName::new("asked").unwrap();
-        Vectors::new(Identity::new(RequestId(1), &model, 0), inputs, base64)
+        EmbeddingsFolder::new(Identity::new(RequestId(1), &model, 0), inputs, base64)
     }
 
     fn embedding(index: u32, vector: Vector) -> Event {

@@ -9,22 +9,12 @@
 //! SDKs repeat 408, 409, 429 and 5xx by themselves, twice by default. Where that can't help
 //! (no credit, no master key, a broken adapter) `x-should-retry: false` stops them.
 
-use std::time::Duration;
-
-use axum::{
-    body::Body,
-    response::{IntoResponse, Response},
-};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
 use keyward::{Failure, FailureKind};
 use serde::Serialize;
 
-/// Until when a caller should come back if the host is full and doesn't know better.
-const BUSY_RETRY: Duration = Duration::from_secs(1);
-
-/// The longest wait passed on. A vendor's "in 30 years" is no information; SDKs give up above two
-/// minutes anyway.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
+use crate::dialect::answer::{as_json, failure_headers};
 
 #[derive(Serialize)]
 struct ErrorBody<'a> {
@@ -122,57 +112,26 @@ fn json(message: &str, r#type: &str, param: Option<&str>, code: Option<&str>) ->
 /// The whole answer to a request that failed before its first byte.
 pub fn response(failure: &Failure) -> Response {
     let shape = shape(failure);
-    let mut headers = HeaderMap::with_capacity(8);
-    headers.insert("x-keyward-error", HeaderValue::from_static(failure.kind.as_str()));
-    headers.insert("x-keyward-fault", HeaderValue::from_static(fault(failure)));
-    if let Some(retry) = shape.retry {
-        headers.insert(
-            "x-should-retry",
-            HeaderValue::from_static(if retry { "true" } else { "false" }),
-        );
-    }
-    let busy = failure.kind == FailureKind::HostBusy;
-    if let Some(wait) = failure.retry_after.or(busy.then_some(BUSY_RETRY)) {
-        let wait = wait.min(MAX_RETRY_AFTER);
-        // Seconds for everyone, milliseconds for OpenAI's SDKs, which prefer them.
-        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-        headers.insert(header::RETRY_AFTER, seconds.into());
-        let millis = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-        headers.insert("retry-after-ms", millis.into());
-    }
+    let headers = failure_headers(failure, shape.retry);
     let body =
         json(&failure.message, shape.r#type, failure.param.as_deref(), code(&shape, failure));
     (shape.status, headers, as_json(body)).into_response()
 }
 
-fn fault(failure: &Failure) -> &'static str {
-    use keyward::Fault;
-    match failure.fault {
-        Fault::Caller => "caller",
-        Fault::Plugin => "plugin",
-        Fault::Vendor => "vendor",
-        Fault::Transport => "transport",
-        Fault::Host => "host",
-    }
-}
-
 /// An error of the surface itself, that no exchange made.
-pub fn refusal(status: StatusCode, code: Option<&str>, message: &str) -> Response {
+pub fn refusal(status: StatusCode, code: &str, message: &str) -> Response {
     let r#type = match status {
         StatusCode::UNAUTHORIZED => "authentication_error",
         StatusCode::FORBIDDEN => "permission_error",
         _ => "invalid_request_error",
     };
-    (status, as_json(json(message, r#type, None, code))).into_response()
-}
-
-/// Bytes that are JSON already.
-pub fn as_json(body: Vec<u8>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], Body::from(body))
+    (status, as_json(json(message, r#type, None, Some(code)))).into_response()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use http_body_util::BodyExt as _;
     use keyward::Fault;
     use serde_json::{Value, json};

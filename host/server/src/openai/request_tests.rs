@@ -2,6 +2,7 @@ use keyward::{Failure, FailureKind};
 use serde_json::json;
 
 use super::*;
+use crate::dialect::steering::STEERING;
 
 fn chat(body: &str) -> Chat {
     parse_chat(body.as_bytes()).unwrap_or_else(|failure| panic!("{failure}\n{body}")).chat

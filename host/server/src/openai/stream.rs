@@ -4,46 +4,31 @@
 //! share is kept ready, so a text delta costs one copy of that and one escaped string. All events
 //! that arrived together become one body frame.
 //!
-//! [`Body`] adds what time brings: a comment while the vendor is silent, so that neither proxies nor
-//! clients take the connection for dead, and the end. After a valid end comes `data: [DONE]`. After a
-//! failure comes `data: {"error": …}` and *no* `[DONE]`: OpenAI's SDKs raise `APIError` at the error
-//! object, and a client that doesn't know such objects sees a stream without its end. Dropping the
-//! body drops the answer, which cancels the vendor's request.
+//! After a valid end comes `data: [DONE]`. After a failure comes `data: {"error": …}` and *no*
+//! `[DONE]`: OpenAI's SDKs raise `APIError` at the error object, and a client that doesn't know such
+//! objects sees a stream without its end.
 
-use std::{
-    pin::Pin,
-    task::{Context, Poll, ready},
-    time::Duration,
-};
-
-use bytes::Bytes;
-use futures_util::Stream;
-use http_body::{Body as HttpBody, Frame};
 use keyward::{
     Failure,
     contract::{self, Event, MediaKind},
 };
 use serde::Serialize;
 use serde_json::value::RawValue;
-use tokio::time::{Instant, Sleep};
 
 use super::{
-    answer::{
-        self, Audio, Block, Counts, Ending, Identity, Image, MAX_CALLS, Warnings, too_many,
-        unknown_call,
-    },
+    answer::{self, Audio, Block, Ending, Identity, Image},
     error,
-    request::MAX_CHOICES,
 };
-
-/// How long a stream stays silent. Proxies cut idle connections after 30 s to 60 s.
-pub const KEEP_ALIVE: Duration = Duration::from_secs(15);
+use crate::dialect::{
+    events::{
+        Counts, MAX_CALLS, MAX_CHOICES, Warnings, call_id, one_line, too_many, unknown_call,
+        write_json,
+    },
+    stream::StreamWriter,
+};
 
 /// Answer fields that OpenAI repeats in each chunk. All others are written once.
 const REPEATED: &[&str] = &["service_tier", "system_fingerprint"];
-
-/// Bytes to begin a frame with: a short delta with its prefix takes some 250.
-const FRAME: usize = 512;
 
 /// Writes one answer's events as chunks.
 pub struct ChunkWriter {
@@ -150,50 +135,6 @@ impl ChunkWriter {
         }
     }
 
-    /// The warnings written so far.
-    pub fn warnings(&self) -> &Warnings {
-        &self.warnings
-    }
-
-    /// Writes the chunks for events that arrived together; there may be none.
-    ///
-    /// # Errors
-    /// If the events contradict each other or exceed a limit. What was written before is valid.
-    pub fn write(&mut self, events: &[Event], out: &mut Vec<u8>) -> Result<(), Failure> {
-        // These stand in the chunks that they arrived with, wherever the adapter put them.
-        for event in events {
-            if let Event::Attribute(field) = event {
-                self.attribute(&field.name, &field.json);
-            }
-        }
-        // Log probabilities belong into the chunk of their text: the one just before or after.
-        let mut held: Option<&contract::Annotation> = None;
-        let mut events = events.iter().peekable();
-        while let Some(event) = events.next() {
-            match event {
-                Event::Text(delta) | Event::Refusal(delta) => {
-                    let is_refusal = matches!(event, Event::Refusal(_));
-                    let mut logprobs = held.take_if(|held| held.choice == delta.choice);
-                    if logprobs.is_none()
-                        && let Some(Event::Logprobs(next)) = events.peek()
-                        && next.choice == delta.choice
-                    {
-                        logprobs = Some(next);
-                        events.next();
-                    }
-                    self.text(delta, is_refusal, logprobs, out)?;
-                }
-                Event::Logprobs(piece) => {
-                    if let Some(earlier) = held.replace(piece) {
-                        self.logprobs(earlier, out)?;
-                    }
-                }
-                other => self.write_one(other, out)?,
-            }
-        }
-        held.map_or(Ok(()), |held| self.logprobs(held, out))
-    }
-
     fn write_one(&mut self, event: &Event, out: &mut Vec<u8>) -> Result<(), Failure> {
         match event {
             Event::Started(started) if self.choices.is_empty() => {
@@ -228,7 +169,7 @@ impl ChunkWriter {
                 self.delta(piece.choice, Delta { tool_calls, ..Delta::default() }, out);
             }
             Event::Citation(citation) => {
-                if let Some(json) = answer::one_line(&citation.json) {
+                if let Some(json) = one_line(&citation.json) {
                     self.begin(citation.choice, out)?;
                     let annotations = Some([&*json]);
                     self.delta(citation.choice, Delta { annotations, ..Delta::default() }, out);
@@ -275,7 +216,7 @@ impl ChunkWriter {
         } else {
             delta.content = Some(Some(&text.text));
         }
-        let logprobs = logprobs.and_then(|piece| answer::one_line(&piece.json));
+        let logprobs = logprobs.and_then(|piece| one_line(&piece.json));
         let choice = Choice { logprobs: logprobs.as_deref(), ..Choice::new(text.choice, delta) };
         self.chunk(Some(&choice), None, out);
         Ok(())
@@ -283,7 +224,7 @@ impl ChunkWriter {
 
     /// Log probabilities without a text beside them.
     fn logprobs(&mut self, piece: &contract::Annotation, out: &mut Vec<u8>) -> Result<(), Failure> {
-        let Some(json) = answer::one_line(&piece.json) else { return Ok(()) };
+        let Some(json) = one_line(&piece.json) else { return Ok(()) };
         self.begin(piece.choice, out)?;
         let choice =
             Choice { logprobs: Some(&json), ..Choice::new(piece.choice, Delta::default()) };
@@ -305,7 +246,7 @@ impl ChunkWriter {
         calls.push(start.index);
         let made;
         let id = if start.id.is_empty() {
-            made = self.identity.call_id(start.choice, start.index);
+            made = call_id(self.identity.request, start.choice, start.index);
             &made
         } else {
             &start.id
@@ -422,9 +363,53 @@ impl ChunkWriter {
             write_field(name, json, prefix);
         }
     }
+}
+
+impl StreamWriter for ChunkWriter {
+    const CONTENT_TYPE: &'static str = "text/event-stream";
+    const KEEP_ALIVE: &'static [u8] = b": keep-alive\n\n";
+
+    fn warnings(&self) -> &Warnings {
+        &self.warnings
+    }
+
+    fn write(&mut self, events: &[Event], out: &mut Vec<u8>) -> Result<(), Failure> {
+        // These stand in the chunks that they arrived with, wherever the adapter put them.
+        for event in events {
+            if let Event::Attribute(field) = event {
+                self.attribute(&field.name, &field.json);
+            }
+        }
+        // Log probabilities belong into the chunk of their text: the one just before or after.
+        let mut held: Option<&contract::Annotation> = None;
+        let mut events = events.iter().peekable();
+        while let Some(event) = events.next() {
+            match event {
+                Event::Text(delta) | Event::Refusal(delta) => {
+                    let is_refusal = matches!(event, Event::Refusal(_));
+                    let mut logprobs = held.take_if(|held| held.choice == delta.choice);
+                    if logprobs.is_none()
+                        && let Some(Event::Logprobs(next)) = events.peek()
+                        && next.choice == delta.choice
+                    {
+                        logprobs = Some(next);
+                        events.next();
+                    }
+                    self.text(delta, is_refusal, logprobs, out)?;
+                }
+                Event::Logprobs(piece) => {
+                    if let Some(earlier) = held.replace(piece) {
+                        self.logprobs(earlier, out)?;
+                    }
+                }
+                other => self.write_one(other, out)?,
+            }
+        }
+        held.map_or(Ok(()), |held| self.logprobs(held, out))
+    }
 
     /// The valid end: every choice has ended, the usage if it was asked for, `[DONE]`.
-    pub fn finish(&mut self, out: &mut Vec<u8>) {
+    fn finish(&mut self, out: &mut Vec<u8>) {
         if self.choices.is_empty() {
             // There is room for the first choice.
             let _ = self.begin(0, out);
@@ -433,18 +418,17 @@ impl ChunkWriter {
             let ending = Ending::unsaid(!self.choices[at].calls.is_empty());
             self.end_choice(at, &ending, out);
         }
-        if let (true, Some(usage)) = (self.include_usage, self.counts.usage()) {
+        if let (true, Some(usage)) = (self.include_usage, answer::Usage::of(&self.counts)) {
             self.chunk(None, Some(&usage), out);
         }
         out.extend_from_slice(b"data: [DONE]\n\n");
     }
-}
 
-/// The end after a failure.
-pub fn write_failure(failure: &Failure, out: &mut Vec<u8>) {
-    out.extend_from_slice(b"data: ");
-    out.extend_from_slice(&error::to_json(failure));
-    out.extend_from_slice(b"\n\n");
+    fn fail(&mut self, failure: &Failure, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"data: ");
+        out.extend_from_slice(&error::to_json(failure));
+        out.extend_from_slice(b"\n\n");
+    }
 }
 
 fn write_field(name: &str, json: &RawValue, out: &mut Vec<u8>) {
@@ -452,79 +436,6 @@ fn write_field(name: &str, json: &RawValue, out: &mut Vec<u8>) {
     out.push(b':');
     out.extend_from_slice(json.get().as_bytes());
     out.push(b',');
-}
-
-/// Writing into memory can't fail, and nothing written here can refuse to be.
-fn write_json(value: &impl Serialize, out: &mut Vec<u8>) {
-    let written = serde_json::to_writer(out, value);
-    debug_assert!(written.is_ok());
-}
-
-/// The body of a streamed answer.
-pub struct Body<S> {
-    /// Gone after the end.
-    events: Option<Pin<Box<S>>>,
-    writer: ChunkWriter,
-    /// What was written before the head went out.
-    ready: Vec<u8>,
-    silence: Pin<Box<Sleep>>,
-}
-
-impl<S> Body<S>
-where
-    S: Stream<Item = Result<Vec<Event>, Failure>>,
-{
-    /// A body of the bytes in `ready`, then `events`.
-    pub fn new(writer: ChunkWriter, ready: Vec<u8>, events: S) -> Self {
-        let silence = Box::pin(tokio::time::sleep(KEEP_ALIVE));
-        Self { events: Some(Box::pin(events)), writer, ready, silence }
-    }
-}
-
-impl<S> HttpBody for Body<S>
-where
-    S: Stream<Item = Result<Vec<Event>, Failure>>,
-{
-    type Data = Bytes;
-    type Error = std::convert::Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let this = &mut *self;
-        let mut out = std::mem::take(&mut this.ready);
-        while out.is_empty() {
-            let Some(events) = &mut this.events else { return Poll::Ready(None) };
-            match events.as_mut().poll_next(cx) {
-                Poll::Ready(Some(Ok(events))) => {
-                    out.reserve(FRAME);
-                    if let Err(failure) = this.writer.write(&events, &mut out) {
-                        write_failure(&failure, &mut out);
-                        this.events = None;
-                    }
-                }
-                Poll::Ready(Some(Err(failure))) => {
-                    write_failure(&failure, &mut out);
-                    this.events = None;
-                }
-                Poll::Ready(None) => {
-                    this.writer.finish(&mut out);
-                    this.events = None;
-                }
-                Poll::Pending => {
-                    ready!(this.silence.as_mut().poll(cx));
-                    out.extend_from_slice(b": keep-alive\n\n");
-                }
-            }
-        }
-        this.silence.as_mut().reset(Instant::now() + KEEP_ALIVE);
-        Poll::Ready(Some(Ok(Frame::data(out.into()))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.events.is_none() && self.ready.is_empty()
-    }
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-use futures_util::stream;
+use futures_util::{Stream, stream};
+use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use keyward::contract::{FinishReason, MediaOutput};
 use serde_json::{Value, json};
@@ -8,6 +9,10 @@ use super::{
         annotation, arguments, attribute_event, call, delta, finish, identity, started, usage,
     },
     *,
+};
+use crate::dialect::{
+    Folder as _,
+    stream::{Body, KEEP_ALIVE},
 };
 
 /// The chunks of a stream; the last one is `"[DONE]"` if it had a valid end.
@@ -123,9 +128,9 @@ fn tool_calls_begin_with_role_id_and_name_and_go_on_with_arguments() {
 #[test]
 fn a_stream_and_its_fold_have_the_same_ids() {
     let made = write(&[call(3, "", "f")])[0]["choices"][0]["delta"]["tool_calls"][0]["id"].clone();
-    let mut folder = answer::Folder::new(identity());
+    let mut folder = answer::ChatFolder::new(identity());
     folder.add(vec![call(3, "", "f")]).unwrap();
-    let folded: Value = serde_json::from_slice(&folder.finish()).unwrap();
+    let folded: Value = serde_json::from_slice(&folder.finish().unwrap()).unwrap();
     assert_eq!(folded["choices"][0]["message"]["tool_calls"][0]["id"], made);
 }
 
@@ -255,9 +260,9 @@ fn a_joined_stream_says_what_the_fold_says() {
             finish(0, FinishReason::ToolCalls),
         ]
     };
-    let mut folder = answer::Folder::new(identity());
+    let mut folder = answer::ChatFolder::new(identity());
     folder.add(events()).unwrap();
-    let folded: Value = serde_json::from_slice(&folder.finish()).unwrap();
+    let folded: Value = serde_json::from_slice(&folder.finish().unwrap()).unwrap();
     let message = &folded["choices"][0]["message"];
 
     let all = deltas(&write(&events()));
@@ -271,7 +276,7 @@ fn a_joined_stream_says_what_the_fold_says() {
 
 type Item = Result<Vec<Event>, Failure>;
 
-fn body(items: Vec<Item>) -> Body<impl Stream<Item = Item>> {
+fn body(items: Vec<Item>) -> Body<ChunkWriter, impl Stream<Item = Item>> {
     Body::new(ChunkWriter::new(identity(), false), Vec::new(), stream::iter(items))
 }
 
@@ -311,7 +316,7 @@ async fn silence_is_filled_with_comments() {
         receive.recv().await.map(|item| (item, receive))
     });
     let mut body = Body::new(ChunkWriter::new(identity(), false), Vec::new(), events);
-    let began = Instant::now();
+    let began = tokio::time::Instant::now();
     for n in 1..=3 {
         let frame = body.frame().await.unwrap().unwrap().into_data().unwrap();
         assert_eq!(frame, ": keep-alive\n\n");

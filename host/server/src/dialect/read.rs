@@ -406,12 +406,12 @@ macro_rules! object {
             extra: Vec<keyward::operation::Field>,
         }
 
-        impl<'de> $crate::openai::read::Read<'de> for $name {
+        impl<'de> $crate::dialect::read::Read<'de> for $name {
             fn read<D: serde::Deserializer<'de>>(
                 from: D,
-                reader: &$crate::openai::read::Reader,
+                reader: &$crate::dialect::read::Reader,
             ) -> Result<Self, D::Error> {
-                struct Fields<'r>(&'r $crate::openai::read::Reader);
+                struct Fields<'r>(&'r $crate::dialect::read::Reader);
 
                 impl<'de> serde::de::Visitor<'de> for Fields<'_> {
                     type Value = $name;
@@ -425,7 +425,7 @@ macro_rules! object {
                         mut map: A,
                     ) -> Result<$name, A::Error> {
                         let mut object = $name::default();
-                        while let Some($crate::openai::read::Key(key)) = map.next_key()? {
+                        while let Some($crate::dialect::read::Key(key)) = map.next_key()? {
                             match &*key {
                                 $($key if object.$field.is_some() => {
                                     return Err(self.0.reject(&[$key], "this field is given twice"));
@@ -444,4 +444,4 @@ macro_rules! object {
     };
 }
 
-pub(in crate::openai) use object;
+pub(crate) use object;

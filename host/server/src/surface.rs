@@ -1,0 +1,135 @@
+//! All dialects behind one door.
+//!
+//! Every request first gets an id, which its answer carries whatever becomes of it, and must then
+//! pass [`access`](crate::access). Errors of the surface itself have the shape of the dialect whose
+//! path was asked.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::{Request, State},
+    middleware::{self, Next},
+    response::Response,
+    routing::get,
+};
+use http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use keyward::{
+    Failure,
+    gateway::{Caller, Gateway},
+    ids::RequestId,
+};
+
+use crate::{
+    access::{AccessSource, Denied, Peer},
+    body::{Intake, MAX_BODY},
+    dialect::Dialect,
+    openai::{self, OpenAi},
+};
+
+/// What the handlers of all dialects share.
+pub struct Surface {
+    pub gateway: Gateway,
+    pub intake: Intake,
+}
+
+/// A request that may be served, before its body is read.
+#[derive(Clone, Debug)]
+pub struct Arrival {
+    pub id: RequestId,
+    pub caller: Caller,
+}
+
+/// Every dialect, and `/healthz`, which alone needs no access.
+pub fn router(gateway: Gateway, access: AccessSource, max_body: usize) -> Router {
+    guarded(dialects(gateway, max_body), access)
+}
+
+/// The same for whoever may do everything anyway.
+pub fn open_router(gateway: Gateway) -> Router {
+    dialects(gateway, MAX_BODY).layer(middleware::from_fn(let_in))
+}
+
+fn dialects(gateway: Gateway, max_body: usize) -> Router {
+    let surface = Arc::new(Surface { gateway, intake: Intake::new(max_body) });
+    Router::new().merge(openai::routes()).with_state(surface)
+}
+
+/// Puts access in front of routes, and errors where there are none.
+fn guarded(routes: Router, access: AccessSource) -> Router {
+    routes
+        .method_not_allowed_fallback(wrong_method)
+        .fallback(no_route)
+        .layer(middleware::from_fn_with_state(access, check_access))
+        .route("/healthz", get(|| async { "ok" }).fallback(wrong_method))
+}
+
+async fn check_access(
+    State(access): State<AccessSource>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let peer = request.extensions().get::<Peer>().copied();
+    match access().check(peer, request.uri(), request.headers()) {
+        Ok(caller) => admit(caller, request, next).await,
+        Err(denied) => denial(denied, request.uri()),
+    }
+}
+
+async fn let_in(request: Request, next: Next) -> Response {
+    admit(Caller { name: "local".into() }, request, next).await
+}
+
+/// Lets a request in under an id of its own.
+async fn admit(caller: Caller, mut request: Request, next: Next) -> Response {
+    static REQUEST: HeaderName = HeaderName::from_static("x-request-id");
+    let id = match RequestId::random() {
+        Ok(id) => id,
+        Err(failure) => return error(request.uri(), &failure),
+    };
+    request.extensions_mut().insert(Arrival { id, caller });
+    let mut response = next.run(request).await;
+    if let Ok(id) = HeaderValue::from_str(&id.to_string()) {
+        response.headers_mut().insert(&REQUEST, id);
+    }
+    response
+}
+
+fn denial(denied: Denied, uri: &Uri) -> Response {
+    let (status, code) = match denied {
+        Denied::NoToken => (StatusCode::UNAUTHORIZED, "missing_api_key"),
+        Denied::WrongToken => (StatusCode::UNAUTHORIZED, "invalid_api_key"),
+        Denied::NotLocal => (StatusCode::FORBIDDEN, "not_local"),
+        Denied::ForeignHost => (StatusCode::FORBIDDEN, "foreign_host"),
+        Denied::ForeignOrigin => (StatusCode::FORBIDDEN, "foreign_origin"),
+    };
+    let mut response = refusal(uri, status, code, &denied.to_string());
+    if status == StatusCode::UNAUTHORIZED {
+        let scheme = HeaderValue::from_static("Bearer");
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
+    }
+    response
+}
+
+async fn no_route(method: Method, uri: Uri) -> Response {
+    let message = format!("Invalid URL ({method} {}).", uri.path());
+    refusal(&uri, StatusCode::NOT_FOUND, "unknown_url", &message)
+}
+
+async fn wrong_method(method: Method, uri: Uri) -> Response {
+    let message = format!("Not allowed to {method} on {}.", uri.path());
+    refusal(&uri, StatusCode::METHOD_NOT_ALLOWED, "method_not_supported", &message)
+}
+
+/// An error in the shape of the dialect that has this path.
+fn refusal(_uri: &Uri, status: StatusCode, code: &str, message: &str) -> Response {
+    OpenAi::refusal(status, code, message)
+}
+
+fn error(_uri: &Uri, failure: &Failure) -> Response {
+    OpenAi::error(failure)
+}
+
+#[cfg(test)]
+#[path = "surface_tests.rs"]
+mod tests;

@@ -300,6 +300,12 @@ impl Gateway {
         kilobytes * 1024
     }
 
+    /// How many compiled adapters the program has mapped for execution.
+    pub fn compiled_code_mapped(&self) -> usize {
+        let maps = fs::read_to_string(format!("/proc/{}/maps", self.pid)).unwrap();
+        maps.lines().filter(|line| line.contains("r-x") && line.contains("/compiled/")).count()
+    }
+
     pub fn pid(&self) -> u32 {
         self.pid
     }

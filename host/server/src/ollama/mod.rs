@@ -65,9 +65,9 @@ impl Dialect for Ollama {
 
 type Refused = dialect::Refused<Ollama>;
 
-/// True for the paths of this dialect, whether or not there is something.
+/// True for the paths of this dialect alone, whether or not there is something.
 pub fn owns(path: &str) -> bool {
-    path == "/" || path.starts_with("/api/")
+    path.starts_with("/api/")
 }
 
 pub fn routes() -> Router<Arc<Surface>> {
@@ -215,11 +215,18 @@ async fn version() -> Response {
     as_json(version.to_string().into_bytes()).into_response()
 }
 
-async fn cannot(method: Method, uri: Uri) -> Response {
+async fn cannot(
+    State(surface): State<Arc<Surface>>,
+    method: Method,
+    uri: Uri,
+    body: Body,
+) -> Result<Response, Refused> {
+    // A client that is still sending wouldn't see the answer.
+    surface.intake.receive(body).await?;
     let message = format!(
         "Keyward can't do {method} {}: it is a gateway and holds no models. Which models there are \
          is its operator's choice (providers.yaml); GET /api/tags lists them.",
         uri.path()
     );
-    error::refusal(StatusCode::NOT_IMPLEMENTED, &message)
+    Ok(error::refusal(StatusCode::NOT_IMPLEMENTED, &message))
 }

@@ -88,6 +88,20 @@ def options_of_ollamas_own(server):
 
 
 @case
+def fields_that_nobody_knows(server):
+    """At every level where Ollama's own requests may grow."""
+    body = {
+        "model": server.model("plain-model"),
+        "stream": False,
+        "future": {"a": [1, None]},
+        "options": {"future_option": 0.5},
+        "messages": [{"role": "user", "content": "unknown fields", "mood": "good"}],
+        "tools": [{"type": "function", "function": {"name": "t", "parameters": {"type": "object"}}, "weight": 3}],
+    }
+    return server.client._request_raw("POST", "/api/chat", json=body).json()
+
+
+@case
 def every_character_arrives(server):
     return whole(server.chat("plain-model", EVERY_CHARACTER + "\u0085"))
 

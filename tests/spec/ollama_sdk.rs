@@ -189,6 +189,26 @@ fn options_of_ollamas_own_reach_an_ollama_and_are_told_of_elsewhere() {
 }
 
 #[test]
+fn fields_that_nobody_knows_pass_through_to_an_ollama() {
+    let answer = result("ollama", "fields_that_nobody_knows");
+    let requests = World::shared().ollama.requests_with("unknown fields");
+    let body = requests[0].json();
+    assert_eq!(body["future"], json!({ "a": [1, null] }), "{body}");
+    assert_eq!(body["options"]["future_option"], 0.5, "{body}");
+    assert_eq!(body["messages"][0]["mood"], "good", "{body}");
+    assert_eq!(body["tools"][0]["weight"], 3, "{body}");
+    // The way back: a field of the vendor's that the contract doesn't know.
+    assert_eq!(answer["vendor_field"], json!({ "kept": true }), "{answer}");
+    for provider in ["openai", "anthropic"] {
+        result(provider, "fields_that_nobody_knows");
+        let warnings = &line(provider, "fields_that_nobody_knows")["head"]["x-keyward-warnings"];
+        for field in ["extra.future", "extra.options.future_option", "messages", "tools"] {
+            assert!(warnings.as_str().unwrap().contains(field), "{provider} {field}: {warnings}");
+        }
+    }
+}
+
+#[test]
 fn every_character_arrives_and_comes_back() {
     let sent =
         "You said: \"quoted\" \\back\\ \n\t\u{1} Grüße 日本語 🦀 </script> \u{2028} end\u{85}";

@@ -120,7 +120,7 @@ async fn answer(
     began: Instant,
 ) -> Result<Response, Failure> {
     let chat = match request {
-        Request::Chat(chat) => chat,
+        Request::Chat(chat) => *chat,
         Request::Load { model, unload } => {
             models::check(&surface.gateway, &model).await?;
             return Ok(loaded(&model, unload, form, began));

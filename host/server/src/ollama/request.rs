@@ -43,7 +43,7 @@ const SCHEMA_NAME: &str = "answer";
 /// What a body asks for.
 #[derive(Clone, Debug)]
 pub enum Request {
-    Chat(Chat),
+    Chat(Box<Chat>),
     /// Nothing to answer: Ollama loads the model then, or unloads it.
     Load {
         model: ModelName,
@@ -210,7 +210,7 @@ impl Common {
                 return Err(Failure::invalid("top_logprobs", why));
             }
         };
-        Ok(Request::Chat(Chat {
+        Ok(Request::Chat(Box::new(Chat {
             model,
             messages,
             tools,
@@ -236,7 +236,7 @@ impl Common {
             stream: self.stream.unwrap_or(true),
             dialect: Dialect::Ollama,
             extra,
-        }))
+        })))
     }
 }
 

@@ -8,7 +8,7 @@ const PNG: &str = "iVBORw0KGgoAAAANSUhEUg==";
 
 fn chat_of(request: Request) -> Chat {
     match request {
-        Request::Chat(chat) => chat,
+        Request::Chat(chat) => *chat,
         Request::Load { .. } => panic!("nothing to answer"),
     }
 }
@@ -92,6 +92,10 @@ fn numbers_that_only_ollama_understands_go_to_it_as_they_are() {
     assert_eq!(chat.sampling.top_k, None);
     let expected = [("options.num_predict", "-1"), ("options.top_k", "-2")];
     assert_eq!(names(&chat.extra), expected);
+    let zeros = chat_with(json!({"options": {"num_predict": 0, "top_k": 0}}));
+    assert_eq!(zeros.sampling.max_output_tokens, None, "no vendor writes nothing");
+    assert_eq!(zeros.sampling.top_k, Some(0));
+    assert_eq!(names(&zeros.extra), [("options.num_predict", "0")]);
 }
 
 #[test]

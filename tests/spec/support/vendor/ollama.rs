@@ -227,6 +227,7 @@ impl Ollama {
             "total_duration": 4_883_583_458_u64, "load_duration": 1_334_875,
             "prompt_eval_count": turn.usage.input, "prompt_eval_duration": 342_546_000,
             "eval_count": turn.usage.output, "eval_duration": 4_535_599_000_u64,
+            "vendor_field": { "kept": true },
         })
     }
 

@@ -1,4 +1,4 @@
-//! What Keyward promises, shown from outside: the real program, real plugins, the real OpenAI SDK,
+//! What Keyward promises, shown from outside: the real program, real plugins, the real SDKs,
 //! and vendors that do as they are told.
 //!
 //! Each module specifies one thing and its tests read as sentences. `tests/README.md` tells how to
@@ -15,6 +15,7 @@ mod cli;
 mod config;
 mod credentials;
 mod egress;
+mod ollama_sdk;
 mod openai_sdk;
 mod recordings;
 mod reload;

@@ -4,7 +4,7 @@
 //! - [`access`] decides who may speak at all, before anything is read.
 //! - [`surface`] gives every request an id and puts all dialects behind one door;
 //! - [`openai`] speaks OpenAI's dialect: a request becomes an operation, events become an answer;
-//!   [`dialect`] is what it shares with others.
+//!   [`dialect`] is what it shares with others. [`ollama`] speaks Ollama's.
 //! - [`control`] is what the command line asks of a running host, over a socket in its data folder.
 //!
 //! A dialect is pure translation in both directions and holds no state beyond one answer, so the
@@ -18,6 +18,7 @@ pub mod access;
 pub mod body;
 pub mod control;
 pub mod dialect;
+pub mod ollama;
 pub mod openai;
 pub mod serve;
 pub mod surface;

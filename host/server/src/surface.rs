@@ -24,6 +24,7 @@ use crate::{
     access::{AccessSource, Denied, Peer},
     body::{Intake, MAX_BODY},
     dialect::Dialect,
+    ollama::{self, Ollama},
     openai::{self, OpenAi},
 };
 
@@ -52,7 +53,7 @@ pub fn open_router(gateway: Gateway) -> Router {
 
 fn dialects(gateway: Gateway, max_body: usize) -> Router {
     let surface = Arc::new(Surface { gateway, intake: Intake::new(max_body) });
-    Router::new().merge(openai::routes()).with_state(surface)
+    Router::new().merge(openai::routes()).merge(ollama::routes()).with_state(surface)
 }
 
 /// Puts access in front of routes, and errors where there are none.
@@ -122,12 +123,18 @@ async fn wrong_method(method: Method, uri: Uri) -> Response {
 }
 
 /// An error in the shape of the dialect that has this path.
-fn refusal(_uri: &Uri, status: StatusCode, code: &str, message: &str) -> Response {
-    OpenAi::refusal(status, code, message)
+fn refusal(uri: &Uri, status: StatusCode, code: &str, message: &str) -> Response {
+    match uri.path() {
+        path if ollama::owns(path) => Ollama::refusal(status, code, message),
+        _ => OpenAi::refusal(status, code, message),
+    }
 }
 
-fn error(_uri: &Uri, failure: &Failure) -> Response {
-    OpenAi::error(failure)
+fn error(uri: &Uri, failure: &Failure) -> Response {
+    match uri.path() {
+        path if ollama::owns(path) => Ollama::error(failure),
+        _ => OpenAi::error(failure),
+    }
 }
 
 #[cfg(test)]

@@ -70,6 +70,18 @@ async fn model_ids_may_hold_slashes() {
 }
 
 #[tokio::test]
+async fn each_dialect_has_errors_of_its_own_shape_on_its_paths() {
+    let api = api(Access::default());
+    let (status, _, body) = ask(&api, "GET", "/api/none", LOCAL).await;
+    assert_eq!(status, 404);
+    assert_eq!(body, r#"{"error":"Invalid URL (GET /api/none)."}"#);
+    let (status, _, body) = ask(&api, "GET", "/api/tags", &[("host", "evil.example")]).await;
+    assert_eq!(status, 403);
+    let body: Value = serde_json::from_str(&body).unwrap();
+    assert!(body["error"].is_string(), "{body}");
+}
+
+#[tokio::test]
 async fn only_the_health_check_needs_no_access() {
     let tokens = vec![Token::new("ann", "secret")];
     let api = api(Access { tokens });

@@ -1,4 +1,4 @@
-//! The real OpenAI SDK in a Python environment of its own, made once under `target/`.
+//! The real SDKs in a Python environment of its own, made once under `target/`.
 //!
 //! What it takes: `python3` with `venv`, and a package index for the first run. As root on Debian
 //! the missing `python3-venv` is installed; anyone else is told to.
@@ -17,12 +17,19 @@ use super::{kept, lock, project};
 
 /// Runs `tests/python/suite.py` against `base_url` and returns what each case saw, by its name.
 pub fn suite(base_url: &str, api_key: &str, prefix: &str) -> BTreeMap<String, Value> {
+    run("suite.py", base_url, api_key, prefix)
+}
+
+/// As [`suite`], for another file of the same kind.
+pub fn run(file: &str, base_url: &str, api_key: &str, prefix: &str) -> BTreeMap<String, Value> {
     let output = Command::new(python())
-        .arg(project().join("tests/python/suite.py"))
+        .arg(project().join("tests/python").join(file))
         .args([base_url, api_key, prefix])
-        // Neither may steer the SDK away from what is under test, nor may a proxy.
+        // None may steer an SDK away from what is under test, nor may a proxy.
         .env_remove("OPENAI_API_KEY")
         .env_remove("OPENAI_BASE_URL")
+        .env_remove("OLLAMA_API_KEY")
+        .env_remove("OLLAMA_HOST")
         .env("NO_PROXY", "*")
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .output()
@@ -53,7 +60,7 @@ fn python() -> &'static Path {
             let output = Command::new(&python).args(install).arg(&wanted).output().unwrap();
             assert!(
                 output.status.success(),
-                "the OpenAI SDK could not be installed from the package index:\n{}",
+                "the SDKs could not be installed from the package index:\n{}",
                 String::from_utf8_lossy(&output.stderr)
             );
             fs::copy(&wanted, &done).unwrap();

@@ -21,18 +21,49 @@ pub fn answer(request: &Recorded, key: &str) -> Vec<Act> {
             Ok(asked) => script::chat(&Ollama, &asked, request),
             Err(message) => reply_json(400, &[], &json!({ "error": message })),
         },
+        ("POST", "/api/generate") => match read(&as_chat(&request.json())) {
+            Ok(asked) => script::chat(&Generate, &asked, request),
+            Err(message) => reply_json(400, &[], &json!({ "error": message })),
+        },
         ("POST", "/api/embed") => embed(&request.json()),
+        ("POST", "/api/embeddings") => {
+            reply_json(200, &[], &json!({ "embedding": openai::vector(0, 4) }))
+        }
+        ("POST", "/api/show") => show(&request.json()),
         ("GET", "/api/tags") => {
             let models: Vec<Value> = MODELS.iter().map(|name| model(name)).collect();
             reply_json(200, &[], &json!({ "models": models }))
         }
         ("GET", "/api/ps") => reply_json(200, &[], &json!({ "models": [] })),
         ("GET", "/api/version") => reply_json(200, &[], &json!({ "version": "0.21.0" })),
-        ("GET" | "HEAD", "/") => {
-            reply(200, &[("content-type", "text/plain")], b"Ollama is running")
-        }
+        ("HEAD", "/") => reply(200, &[("content-type", "text/plain")], b""),
+        ("GET", "/") => reply(200, &[("content-type", "text/plain")], b"Ollama is running"),
         _ => reply(404, &[("content-type", "text/plain")], b"404 page not found"),
     }
+}
+
+/// A generation as the chat it amounts to.
+fn as_chat(body: &Value) -> Value {
+    let mut chat = body.clone();
+    chat["messages"] = json!([
+        { "role": "system", "content": body["system"] },
+        { "role": "user", "content": body["prompt"], "images": body["images"] },
+    ]);
+    chat
+}
+
+fn show(body: &Value) -> Vec<Act> {
+    let name = body["model"].as_str().unwrap_or_default();
+    if !MODELS.iter().any(|known| *known == name || *known == format!("{name}:latest")) {
+        return reply_json(404, &[], &json!({ "error": format!("model '{name}' not found") }));
+    }
+    let mut shown = json!({
+        "modelfile": "FROM llama", "parameters": "", "template": "{{ .Prompt }}",
+        "model_info": { "general.architecture": "llama", "llama.context_length": 131_072 },
+        "capabilities": ["completion", "tools"],
+    });
+    shown["details"] = model(name)["details"].take();
+    reply_json(200, &[], &shown)
 }
 
 fn model(name: &str) -> Value {
@@ -134,6 +165,56 @@ fn embed(body: &Value) -> Vec<Act> {
     reply_json(200, &[], &body)
 }
 
+/// `/api/generate`: the same answers with the message's fields beside the others.
+struct Generate;
+
+impl Generate {
+    fn flat(mut answer: Value) -> Value {
+        let message = answer["message"].take();
+        if let Value::Object(members) = &mut answer {
+            members.remove("message");
+            members.insert("response".into(), message["content"].clone());
+            if !message["thinking"].is_null() {
+                members.insert("thinking".into(), message["thinking"].clone());
+            }
+        }
+        answer
+    }
+}
+
+impl Protocol for Generate {
+    fn content_type(&self) -> &'static str {
+        Ollama.content_type()
+    }
+
+    fn headers(&self) -> Vec<(&'static str, &'static str)> {
+        Ollama.headers()
+    }
+
+    fn whole(&self, asked: &Asked, turn: &Turn) -> Value {
+        Self::flat(Ollama.whole(asked, turn))
+    }
+
+    fn pieces(&self, asked: &Asked, turn: &Turn) -> Vec<Vec<u8>> {
+        let flat = |line: Vec<u8>| {
+            format!("{}\n", Self::flat(serde_json::from_slice(&line).unwrap())).into_bytes()
+        };
+        Ollama.pieces(asked, turn).into_iter().map(flat).collect()
+    }
+
+    fn error(&self, status: u16, asked: &Asked) -> Value {
+        Ollama.error(status, asked)
+    }
+
+    fn error_piece(&self) -> Vec<u8> {
+        Ollama.error_piece()
+    }
+
+    fn spoil_usage(&self, answer: &mut Value, how: &str) {
+        Ollama.spoil_usage(answer, how);
+    }
+}
+
 pub struct Ollama;
 
 impl Ollama {
@@ -146,6 +227,7 @@ impl Ollama {
             "total_duration": 4_883_583_458_u64, "load_duration": 1_334_875,
             "prompt_eval_count": turn.usage.input, "prompt_eval_duration": 342_546_000,
             "eval_count": turn.usage.output, "eval_duration": 4_535_599_000_u64,
+            "vendor_field": { "kept": true },
         })
     }
 

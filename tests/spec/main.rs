@@ -18,6 +18,7 @@ mod egress;
 mod openai_sdk;
 mod recordings;
 mod reload;
+mod responses_sdk;
 mod sandbox;
 mod support;
 mod usage;

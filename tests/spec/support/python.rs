@@ -17,8 +17,13 @@ use super::{kept, lock, project};
 
 /// Runs `tests/python/suite.py` against `base_url` and returns what each case saw, by its name.
 pub fn suite(base_url: &str, api_key: &str, prefix: &str) -> BTreeMap<String, Value> {
+    run("suite.py", base_url, api_key, prefix)
+}
+
+/// Runs one of the suites in `tests/python`.
+pub fn run(suite: &str, base_url: &str, api_key: &str, prefix: &str) -> BTreeMap<String, Value> {
     let output = Command::new(python())
-        .arg(project().join("tests/python/suite.py"))
+        .arg(project().join("tests/python").join(suite))
         .args([base_url, api_key, prefix])
         // Neither may steer the SDK away from what is under test, nor may a proxy.
         .env_remove("OPENAI_API_KEY")
@@ -27,6 +32,11 @@ pub fn suite(base_url: &str, api_key: &str, prefix: &str) -> BTreeMap<String, Va
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .output()
         .unwrap();
+    cases(&output)
+}
+
+/// What a suite printed: a line for each case, by its name.
+pub fn cases(output: &Output) -> BTreeMap<String, Value> {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "the suite ended early\n{text}\n{complaint}");

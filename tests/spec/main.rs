@@ -15,6 +15,7 @@ mod cli;
 mod config;
 mod credentials;
 mod egress;
+mod node_sdk;
 mod openai_sdk;
 mod recordings;
 mod reload;

@@ -125,9 +125,7 @@ fn what_a_vendor_leaves_out_is_told_and_what_it_does_anyway_is_not() {
     for provider in ["anthropic", "ollama"] {
         let seen = result(provider, "plain_with_settings");
         let warnings = seen["warnings"].as_str().unwrap();
-        for told in ["extra.user", "extra.metadata"] {
-            assert!(warnings.contains(told), "{provider}: {told} in {warnings}");
-        }
+        assert!(warnings.contains("extra.metadata"), "{provider}: {warnings}");
         for quiet in ["store", "truncation", "service_tier", "background", "include"] {
             assert!(!warnings.contains(quiet), "{provider}: {quiet} in {warnings}");
         }
@@ -317,9 +315,8 @@ fn a_custom_tool_gets_text_and_gives_it() {
     assert_eq!(seen["streamed"], call["input"]);
     assert_eq!(seen["second"]["text"], "The tools say: sunny");
     for provider in ["anthropic", "ollama"] {
-        let error = raised(provider, "a_custom_tool");
-        assert_eq!(error["type"], "BadRequestError", "{provider}: {error}");
-        assert_eq!(error["code"], "unsupported", "{provider}: {error}");
+        let warnings = &result(provider, "a_custom_tool")["warnings"];
+        assert!(warnings.as_str().unwrap().contains("dropped tools"), "{provider}: {warnings}");
     }
 }
 
@@ -554,6 +551,7 @@ fn an_error_inside_a_stream_is_raised_after_what_came() {
             assert!(!events.contains(&json!("response.completed")), "{provider} {case}: {seen}");
         }
     });
+    // Nothing had been said yet, so the whole answer is the error.
     let seen = result("openai", "a_failed_response_streamed");
-    assert_eq!(seen["raised"]["type"], "APIError", "{seen}");
+    assert_eq!(seen["raised"]["type"], "InternalServerError", "{seen}");
 }

@@ -210,4 +210,4 @@ impl Folder for ResponseFolder {
 
 #[cfg(test)]
 #[path = "answer_tests.rs"]
-mod tests;
+pub(in crate::openai::responses) mod tests;

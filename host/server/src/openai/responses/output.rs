@@ -191,30 +191,37 @@ impl Output {
         let mut events = events.iter().peekable();
         while let Some(event) = events.next() {
             match event {
-                Event::Text(delta) | Event::Refusal(delta) => {
+                Event::Text(delta) => {
                     only_one(delta.choice)?;
                     if let Some(Event::Logprobs(next)) = events.peek() {
                         held.extend(logprobs(next));
                         events.next();
                     }
-                    let is_refusal = matches!(event, Event::Refusal(_));
-                    self.text(&delta.text, is_refusal, std::mem::take(&mut held), watch)?;
+                    self.text(&delta.text, std::mem::take(&mut held), watch)?;
                 }
                 Event::Logprobs(piece) => held.extend(logprobs(piece)),
-                other => self.add_one(other, watch)?,
+                other => {
+                    self.text("", std::mem::take(&mut held), watch)?;
+                    self.add_one(other, watch)?;
+                }
             }
         }
-        if !held.is_empty() {
-            self.text("", false, held, watch)?;
-        }
-        Ok(())
+        self.text("", held, watch)
     }
 
     fn add_one(&mut self, event: &Event, watch: &mut impl FnMut(Step<'_>)) -> Result<(), Failure> {
         match event {
+            Event::Refusal(delta) => {
+                only_one(delta.choice)?;
+                if !delta.text.is_empty() {
+                    self.say(&delta.text, true, Vec::new(), watch)?;
+                }
+            }
             Event::Thinking(delta) => {
                 only_one(delta.choice)?;
-                self.thinking(&delta.text, watch)?;
+                if !delta.text.is_empty() {
+                    self.thinking(&delta.text, watch)?;
+                }
             }
             Event::ThinkingSignature(delta) => {
                 only_one(delta.choice)?;
@@ -286,7 +293,20 @@ impl Output {
 
     // ------------------------------------------------------------------------------- messages
 
+    /// Nothing at all begins no message.
     fn text(
+        &mut self,
+        delta: &str,
+        logprobs: Vec<Box<RawValue>>,
+        watch: &mut impl FnMut(Step<'_>),
+    ) -> Result<(), Failure> {
+        match delta.is_empty() && logprobs.is_empty() {
+            true => Ok(()),
+            false => self.say(delta, false, logprobs, watch),
+        }
+    }
+
+    fn say(
         &mut self,
         delta: &str,
         is_refusal: bool,
@@ -361,16 +381,13 @@ impl Output {
 
     fn thinking(&mut self, delta: &str, watch: &mut impl FnMut(Step<'_>)) -> Result<(), Failure> {
         let at = self.reasoning(watch)?;
-        let Body::Reasoning { summary, .. } = &mut self.items[at].body else { return Ok(()) };
-        let first = summary.is_empty();
-        if first && !delta.is_empty() {
+        if matches!(&self.items[at].body, Body::Reasoning { summary, .. } if summary.is_empty()) {
             self.tell(at, What::SummaryAdded, watch);
         }
-        let Body::Reasoning { summary, .. } = &mut self.items[at].body else { return Ok(()) };
-        summary.push_str(delta);
-        if !delta.is_empty() {
-            self.tell(at, What::Summary(delta), watch);
+        if let Body::Reasoning { summary, .. } = &mut self.items[at].body {
+            summary.push_str(delta);
         }
+        self.tell(at, What::Summary(delta), watch);
         Ok(())
     }
 

@@ -2,6 +2,8 @@
 
     python suite.py BASE_URL API_KEY PREFIX [CASE...]
 
+The cases of the Responses API are in a suite of their own, `responses.py`, run the same way.
+
 PREFIX stands before every model's name: "anthropic/" asks a gateway for that provider's models,
 "" asks a vendor directly. A case is a function that returns what it saw; what it raises is
 reported as it is, so errors are results too. Judging is left to the caller.
@@ -61,6 +63,10 @@ def raised(error):
 def main():
     import chat, embeddings, errors, models, structured, tools  # noqa: F401  (they register cases)
 
+    run()
+
+
+def run():
     base_url, api_key, prefix, *wanted = sys.argv[1:]
     server = Server(base_url, api_key, prefix)
     for name in wanted or CASES:

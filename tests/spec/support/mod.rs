@@ -10,6 +10,7 @@
 pub mod components;
 pub mod gateway;
 pub mod http;
+pub mod node;
 pub mod plugins;
 pub mod python;
 pub mod vendor;

@@ -20,10 +20,10 @@ pub fn suite(base_url: &str, api_key: &str, prefix: &str) -> BTreeMap<String, Va
     run("suite.py", base_url, api_key, prefix)
 }
 
-/// As [`suite`], for another file of the same kind.
-pub fn run(file: &str, base_url: &str, api_key: &str, prefix: &str) -> BTreeMap<String, Value> {
+/// Runs one of the suites in `tests/python`.
+pub fn run(suite: &str, base_url: &str, api_key: &str, prefix: &str) -> BTreeMap<String, Value> {
     let output = Command::new(python())
-        .arg(project().join("tests/python").join(file))
+        .arg(project().join("tests/python").join(suite))
         .args([base_url, api_key, prefix])
         // None may steer an SDK away from what is under test, nor may a proxy.
         .env_remove("OPENAI_API_KEY")
@@ -34,6 +34,11 @@ pub fn run(file: &str, base_url: &str, api_key: &str, prefix: &str) -> BTreeMap<
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .output()
         .unwrap();
+    cases(&output)
+}
+
+/// What a suite printed: a line for each case, by its name.
+pub fn cases(output: &Output) -> BTreeMap<String, Value> {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "the suite ended early\n{text}\n{complaint}");

@@ -21,12 +21,13 @@ struct ErrorBody<'a> {
     error: Error<'a>,
 }
 
-#[derive(Serialize)]
-struct Error<'a> {
-    message: &'a str,
-    r#type: &'a str,
-    param: Option<&'a str>,
-    code: Option<&'a str>,
+/// The members of an error object.
+#[derive(Clone, Copy, Serialize)]
+pub struct Error<'a> {
+    pub message: &'a str,
+    pub r#type: &'a str,
+    pub param: Option<&'a str>,
+    pub code: Option<&'a str>,
 }
 
 /// How one class of failure looks in this dialect.
@@ -95,27 +96,30 @@ fn refused_status(vendor: Option<u16>) -> StatusCode {
 
 /// The error object, as it stands in a body and in a stream.
 pub fn to_json(failure: &Failure) -> Vec<u8> {
+    json(members(failure))
+}
+
+/// What a failure is in this dialect.
+pub fn members(failure: &Failure) -> Error<'_> {
     let shape = shape(failure);
-    json(&failure.message, shape.r#type, failure.param.as_deref(), code(&shape, failure))
+    Error {
+        message: &failure.message,
+        r#type: shape.r#type,
+        param: failure.param.as_deref(),
+        code: shape.code.or(failure.code.as_deref()),
+    }
 }
 
-fn code<'a>(shape: &Shape, failure: &'a Failure) -> Option<&'a str> {
-    shape.code.or(failure.code.as_deref())
-}
-
-fn json(message: &str, r#type: &str, param: Option<&str>, code: Option<&str>) -> Vec<u8> {
-    let body = ErrorBody { error: Error { message, r#type, param, code } };
+fn json(error: Error<'_>) -> Vec<u8> {
     // Strings alone always serialize.
-    serde_json::to_vec(&body).unwrap_or_default()
+    serde_json::to_vec(&ErrorBody { error }).unwrap_or_default()
 }
 
 /// The whole answer to a request that failed before its first byte.
 pub fn response(failure: &Failure) -> Response {
     let shape = shape(failure);
     let headers = failure_headers(failure, shape.retry);
-    let body =
-        json(&failure.message, shape.r#type, failure.param.as_deref(), code(&shape, failure));
-    (shape.status, headers, as_json(body)).into_response()
+    (shape.status, headers, as_json(to_json(failure))).into_response()
 }
 
 /// An error of the surface itself, that no exchange made.
@@ -125,7 +129,8 @@ pub fn refusal(status: StatusCode, code: &str, message: &str) -> Response {
         StatusCode::FORBIDDEN => "permission_error",
         _ => "invalid_request_error",
     };
-    (status, as_json(json(message, r#type, None, Some(code)))).into_response()
+    let error = Error { message, r#type, param: None, code: Some(code) };
+    (status, as_json(json(error))).into_response()
 }
 
 #[cfg(test)]

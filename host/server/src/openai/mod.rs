@@ -2,6 +2,7 @@
 //!
 //! - [`request`], [`embeddings`] read what callers send;
 //! - [`answer`] and [`stream`] write events as whole or streamed answers;
+//! - [`responses`] does both for the vendor's other way to chat;
 //! - [`error`] gives failures the shape from which SDKs make their exceptions;
 //! - this file joins them to the gateway.
 //!
@@ -12,6 +13,7 @@ pub mod answer;
 pub mod embeddings;
 pub mod error;
 pub mod request;
+pub mod responses;
 pub mod stream;
 
 use std::{
@@ -69,6 +71,7 @@ pub fn routes() -> Router<Arc<Surface>> {
         .route("/v1/embeddings", post(embed))
         .route("/v1/models", get(models))
         .route("/v1/models/{*id}", get(model))
+        .merge(responses::routes())
 }
 
 async fn chat(

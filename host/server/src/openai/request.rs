@@ -181,11 +181,11 @@ pub(super) fn missing(field: &str) -> Failure {
     Failure::invalid(field, format!("Missing required parameter: '{field}'."))
 }
 
-fn keep(extra: &mut Vec<Field>, name: &str, value: Option<Json>) {
+pub(super) fn keep(extra: &mut Vec<Field>, name: &str, value: Option<Json>) {
     extra.extend(value.map(|value| Field { name: name.to_owned(), value }));
 }
 
-fn json(text: &str) -> Option<Json> {
+pub(super) fn json(text: &str) -> Option<Json> {
     RawValue::from_string(text.to_owned()).ok().map(Json::from)
 }
 
@@ -493,7 +493,7 @@ impl<'de> Read<'de> for Part {
 }
 
 /// A part of an unknown type, put together again as it came.
-fn other_part(kind: &str, text: Option<Text>, fields: &[Field]) -> Option<Json> {
+pub(super) fn other_part(kind: &str, text: Option<Text>, fields: &[Field]) -> Option<Json> {
     use serde::ser::{SerializeMap as _, Serializer as _};
 
     let mut out = Vec::new();
@@ -540,17 +540,24 @@ impl WireAudio {
         let (Some(data), Some(Word(format))) = (self.data, self.format) else {
             return Err(reader.reject(&["input_audio"], "expected 'data' and 'format'"));
         };
-        media::check_base64(&data).map_err(|why| reader.reject(&["input_audio", "data"], why))?;
-        let media_type = match format.as_str() {
-            "mp3" => "audio/mpeg".to_owned(),
-            other => format!("audio/{other}"),
-        };
-        media::check_media_type(&media_type)
-            .map_err(|_| reader.reject(&["input_audio", "format"], "expected 'wav' or 'mp3'"))?;
-        let source = MediaSource::Base64(data);
-        let kind = MediaKind::Audio;
-        Ok(PartBody::Media(Media { kind, media_type, source, name: None, detail: None }))
+        audio(data, &format).map_err(|(field, why)| reader.reject(&["input_audio", field], why))
     }
+}
+
+/// Speech in base64.
+///
+/// # Errors
+/// The field that is wrong, and why.
+pub(super) fn audio(data: Text, format: &str) -> Result<PartBody, (&'static str, String)> {
+    media::check_base64(&data).map_err(|why| ("data", why))?;
+    let media_type = match format {
+        "mp3" => "audio/mpeg".to_owned(),
+        other => format!("audio/{other}"),
+    };
+    media::check_media_type(&media_type)
+        .map_err(|_| ("format", "expected 'wav' or 'mp3'".to_owned()))?;
+    let (kind, source) = (MediaKind::Audio, MediaSource::Base64(data));
+    Ok(PartBody::Media(Media { kind, media_type, source, name: None, detail: None }))
 }
 
 impl WireFile {

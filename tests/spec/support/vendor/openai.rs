@@ -1,4 +1,7 @@
-//! OpenAI's side of Chat Completions, Embeddings and Models, as its API reference describes them.
+//! OpenAI's side of Chat Completions, Embeddings and Models, as its API reference describes them, and
+//! of [`responses`].
+
+pub mod responses;
 
 use serde_json::{Value, json};
 
@@ -20,6 +23,8 @@ pub fn answer(request: &Recorded, key: &str) -> Vec<Act> {
             Ok(asked) => script::chat(&OpenAi, &asked, request),
             Err((message, param)) => refuse(&message, param),
         },
+        ("POST", "/v1/responses") => responses::answer(request),
+        (method, path) if path.starts_with("/v1/responses/") => responses::stored(method, path),
         ("POST", "/v1/embeddings") => embed(&request.json()),
         ("GET", "/v1/models") => {
             let data: Vec<Value> = MODELS.iter().map(|id| model(id)).collect();

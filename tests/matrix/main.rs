@@ -20,6 +20,7 @@
 mod cases;
 mod costs;
 mod features;
+mod schemas;
 mod table;
 mod vendors;
 

@@ -24,9 +24,9 @@ use crate::{
     Failure, FailureKind, Fault,
     attempt::{self, Attempt, is_content},
     audit::AuditLog,
-    catalog::{Catalog, KeyStatus, Provider, ProviderState, Snapshot},
+    catalog::{Catalog, KeyStatus, ModelFacts, Provider, ProviderState, Snapshot},
     config::{Config, ConfigError, Watcher},
-    contract::Event,
+    contract::{self, Event},
     exchange::Exchange,
     ids::{ModelName, ProviderName, RequestId},
     metering::{self, AttemptRecord, Estimate, Meter, RowQuery, Summary, SummaryQuery},
@@ -102,10 +102,13 @@ struct Inner {
     meter: Meter,
     store: Store,
     audit: AuditLog,
-    model_lists: Mutex<HashMap<ProviderName, (Instant, Vec<ModelName>)>>,
+    model_lists: Mutex<HashMap<ProviderName, (Instant, Listing)>>,
     // Last, so that everything that writes is gone before the lock is.
     _data: DataDir,
 }
+
+/// The models that a vendor lists.
+type Listing = Arc<[contract::Model]>;
 
 /// What routing and metering need to know of a request.
 struct Asked {
@@ -298,7 +301,8 @@ impl Gateway {
             decided => return decided,
         };
         for provider in open_lists(&snapshot) {
-            if self.model_list(provider).await.contains(model) {
+            let list = self.model_list(provider).await;
+            if list.iter().any(|listed| listed.id == model.as_str()) {
                 let provider = Arc::clone(provider);
                 let reason = Reason::Listed;
                 let candidates = vec![Candidate { provider, model: model.clone(), reason }];
@@ -315,7 +319,8 @@ impl Gateway {
         for (name, state) in &snapshot.providers {
             let ProviderState::Ready(provider) = state else { continue };
             let models = if provider.models_are_open() {
-                self.model_list(provider).await
+                let list = self.model_list(provider).await;
+                list.iter().filter_map(|model| ModelName::new(&model.id).ok()).collect()
             } else {
                 provider.models().to_vec()
             };
@@ -328,8 +333,23 @@ impl Gateway {
         listed
     }
 
+    /// What is known of each model of a provider: the operator's word, the vendor's own list, the
+    /// adapter's data. The vendor is asked if it has a list and wasn't asked lately.
+    ///
+    /// # Errors
+    /// If there is no such provider or it isn't available.
+    pub async fn model_facts(&self, provider: &str) -> Result<Vec<ModelFacts>, Failure> {
+        let provider = self.provider(provider)?;
+        let listed = if provider.plugin.can(OperationKind::ListModels) {
+            self.model_list(&provider).await
+        } else {
+            Listing::default()
+        };
+        Ok(provider.model_facts(&listed))
+    }
+
     /// The provider's own list, at most [`MODEL_LIST_AGE`] old; empty if it can't be had.
-    async fn model_list(&self, provider: &Arc<Provider>) -> Vec<ModelName> {
+    async fn model_list(&self, provider: &Arc<Provider>) -> Listing {
         let known = self.inner.model_lists.lock().await.get(&provider.name).cloned();
         if let Some((at, models)) = known
             && at.elapsed() < MODEL_LIST_AGE
@@ -341,27 +361,27 @@ impl Gateway {
             Ok(Ok(models)) => models,
             Ok(Err(failure)) => {
                 tracing::debug!(provider = %provider.name, %failure, "no list of models");
-                Vec::new()
+                Listing::default()
             }
-            Err(_) => Vec::new(),
+            Err(_) => Listing::default(),
         };
         let mut lists = self.inner.model_lists.lock().await;
         lists.insert(provider.name.clone(), (Instant::now(), models.clone()));
         models
     }
 
-    async fn list_models(&self, provider: &Arc<Provider>) -> Result<Vec<ModelName>, Failure> {
+    async fn list_models(&self, provider: &Arc<Provider>) -> Result<Listing, Failure> {
         let id = RequestId::random()?;
         let mut exchange = Exchange::open(Arc::clone(provider), &Operation::ListModels, id).await?;
         let mut models = Vec::new();
         while let Some(events) = exchange.next().await {
             models.extend(events?.into_iter().filter_map(|event| match event {
-                Event::Model(model) => ModelName::new(&model.id).ok(),
+                Event::Model(model) => Some(model),
                 _ => None,
             }));
             models.truncate(MAX_LISTED);
         }
-        Ok(models)
+        Ok(models.into())
     }
 
     /// Sees whether a provider answers and accepts its key, by a request that costs nothing.

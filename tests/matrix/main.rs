@@ -19,6 +19,7 @@
 
 mod cases;
 mod costs;
+mod estimates;
 mod features;
 mod schemas;
 mod table;

@@ -29,7 +29,7 @@ use crate::{
     contract::{self, Event},
     exchange::Exchange,
     ids::{ModelName, ProviderName, RequestId},
-    metering::{self, AttemptRecord, Estimate, Meter, RowQuery, Summary, SummaryQuery},
+    metering::{self, AttemptRecord, Estimate, Meter, RowQuery, Summary, SummaryQuery, Tokens},
     operation::{Chat, Embed, Operation},
     routing::{self, Candidate, Decision, Reason},
     sandbox::{Compiler, EngineError, Sandbox, Worker},
@@ -115,7 +115,8 @@ struct Asked {
     model: ModelName,
     kind: OperationKind,
     streamed: bool,
-    content_bytes: u64,
+    /// The host's own count of the prompt.
+    tokens: Tokens,
 }
 
 /// A model that a caller may name.
@@ -194,7 +195,7 @@ impl Gateway {
             model: request.model.clone(),
             kind: OperationKind::Chat,
             streamed: request.stream,
-            content_bytes: request.content_bytes(),
+            tokens: request.expected_tokens(),
         };
         let request = Arc::new(request);
         let with_model = |model: ModelName| {
@@ -216,7 +217,7 @@ impl Gateway {
             model: request.model.clone(),
             kind: OperationKind::Embed,
             streamed: false,
-            content_bytes: request.content_bytes(),
+            tokens: request.expected_tokens(),
         };
         let with_model = |model| Operation::Embed(Arc::new(Embed { model, ..request.clone() }));
         self.answer(asked, caller, with_model).await
@@ -241,11 +242,11 @@ impl Gateway {
                 model: model.clone(),
                 operation: asked.kind,
                 streamed: asked.streamed,
-                tokens: attempt::estimate(asked.content_bytes),
+                tokens: attempt::estimate(asked.tokens),
             };
             let before = began.elapsed();
             let operation = with_model(model.clone());
-            match self.attempt(&provider, &operation, &estimate, asked.content_bytes).await {
+            match self.attempt(&provider, &operation, &estimate, asked.tokens).await {
                 Ok((attempt, first)) => {
                     let attempts = estimate.attempt;
                     let first = Some(first);
@@ -276,12 +277,11 @@ impl Gateway {
         provider: &Arc<Provider>,
         operation: &Operation,
         estimate: &Estimate,
-        content_bytes: u64,
+        prompt: Tokens,
     ) -> Result<(Attempt, Vec<Event>), Failure> {
         let reservation = self.inner.meter.reserve(estimate)?;
         let id = estimate.request;
-        let mut attempt =
-            Attempt::open(provider, operation, id, content_bytes, reservation).await?;
+        let mut attempt = Attempt::open(provider, operation, id, prompt, reservation).await?;
         let mut first = Vec::new();
         while !first.iter().any(is_content) {
             match attempt.next().await {

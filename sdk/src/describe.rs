@@ -4,8 +4,7 @@
 //! write.
 
 use crate::descriptor::{
-    Auth, AuthScheme, Credential, Document, Model, OperationKind, Origin, Price, Setting,
-    SettingType,
+    Auth, AuthScheme, Credential, Document, Model, OperationKind, Origin, Setting, SettingType,
 };
 
 /// Chat, embeddings, model list and probe.
@@ -58,6 +57,7 @@ pub fn setting(name: &str, kind: SettingType, label: &str, help: &str) -> Settin
 pub fn model(id: &str, title: &str, context_window: u32, capabilities: &[&str]) -> Model {
     Model {
         id: id.to_owned(),
+        aliases: Vec::new(),
         title: Some(title.to_owned()).filter(|title| !title.is_empty()),
         context_window: Some(context_window).filter(|&window| window > 0),
         max_output_tokens: None,
@@ -66,17 +66,20 @@ pub fn model(id: &str, title: &str, context_window: u32, capabilities: &[&str]) 
     }
 }
 
-/// US dollars per million tokens, by class ("input", "cache-read", "cache-write", "output").
-pub fn dollars(from: &str, source: &str, per_million: &[(&str, &str)]) -> Price {
-    Price {
-        from: from.to_owned(),
-        currency: "USD".to_owned(),
-        per_million: per_million
-            .iter()
-            .map(|(class, amount)| ((*class).to_owned(), (*amount).to_owned()))
-            .collect(),
-        per_unit: Default::default(),
-        source: source.to_owned(),
+/// The models of an adapter's own file, `include_str!("../models.json")`: an object whose `models`
+/// is a list as descriptors have it. Other members are for people.
+///
+/// # Panics
+/// If it isn't such a file. The adapter's tests describe it, so they find out.
+#[allow(clippy::panic, reason = "the file is part of the adapter, not input")]
+pub fn models(file: &str) -> Vec<Model> {
+    #[derive(serde::Deserialize)]
+    struct File {
+        models: Vec<Model>,
+    }
+    match serde_json::from_str::<File>(file) {
+        Ok(file) => file.models,
+        Err(error) => panic!("models.json: {error}"),
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use keyward_sdk::{
     Adapter, Context, Descriptor, Operation,
-    contract::{Input, Output},
+    contract::{Body, Input, Output, VendorRequest},
     replay::{self, Native, Recording, Target},
 };
 use serde_json::{Map, Value as Json, json};
@@ -245,7 +245,15 @@ impl Vendor {
             grants: Vec::new(),
         };
         let mut exchange = (self.target)().open(operation, context).unwrap();
-        exchange.step(vec![Input::Start]).unwrap()
+        let outputs = exchange.step(vec![Input::Start]).unwrap();
+        for output in &outputs {
+            if let Output::Send(VendorRequest { path, body: Body::Json(body), .. }) = output {
+                let body = without_probes(serde_json::from_str(body).unwrap());
+                let problems = crate::schemas::problems(self, path, &body);
+                assert!(problems.is_empty(), "{}: {body}\n{}", self.title, problems.join("\n"));
+            }
+        }
+        outputs
     }
 
     /// The defaults of the descriptor, as the host fills them in, and what this way of it needs.
@@ -258,5 +266,18 @@ impl Vendor {
         let mut settings: Map<String, Json> = defaults.into_iter().collect();
         settings.extend(self.settings.as_object().cloned().unwrap_or_default());
         Json::Object(settings).to_string()
+    }
+}
+
+/// Without the members by which it is seen that a caller's own fields are passed on.
+fn without_probes(json: Json) -> Json {
+    match json {
+        Json::Object(members) => members
+            .into_iter()
+            .filter(|(name, _)| !name.starts_with("probed_field"))
+            .map(|(name, member)| (name, without_probes(member)))
+            .collect(),
+        Json::Array(items) => items.into_iter().map(without_probes).collect(),
+        other => other,
     }
 }

@@ -4,6 +4,8 @@
 //! field says who relies on it. The host treats all of it as a claim by a stranger: names and
 //! lengths are checked, origins are granted by the operator, and nothing here gives a right.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// The whole document. See `adapter.wit`, function `describe`.
@@ -159,6 +161,9 @@ pub enum SettingType {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Model {
     pub id: String,
+    /// Other ids of the same model at the same price, such as its dated versions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub aliases: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
     /// Tokens, prompt and answer together.
@@ -174,19 +179,54 @@ pub struct Model {
     pub prices: Vec<Price>,
 }
 
-/// What a model costs from a day on. Amounts are exact decimals as strings.
+/// What a model costs from a day on. Amounts are exact decimals as strings. What they are
+/// multiplied with, and what holds for classes left out, is in [`price`](crate::price).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Price {
     /// The first day it holds, "2026-01-31".
     pub from: String,
     /// ISO 4217.
     pub currency: String,
-    /// Per million tokens, by class: "input", "cache-read", "cache-write", "output".
-    #[serde(default)]
-    pub per_million: std::collections::BTreeMap<String, String>,
-    /// Per unit: "request", "neuron", "image".
-    #[serde(default)]
-    pub per_unit: std::collections::BTreeMap<String, String>,
-    /// Where the figure was read.
+    #[serde(flatten)]
+    pub amounts: Amounts,
+    /// What holds instead for prompts of more tokens than this, smallest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub above: Vec<Step>,
+    /// Per unit, by the name that usage has for it: "request", "neurons", "searches".
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub per_unit: BTreeMap<String, String>,
+    /// The unit that is the whole bill where usage reports it, tokens or not: "neurons".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bill: Option<String>,
+    /// Where the figures were read.
     pub source: String,
+    /// And on which day.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read: Option<String>,
+}
+
+/// Prices of tokens.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Amounts {
+    /// Per million tokens, by class: "input", "cache-read", "cache-write", "output", "reasoning".
+    #[serde(default)]
+    pub per_million: BTreeMap<String, String>,
+    /// Tokens within a class that cost something else, by the unit that usage reports them as.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub parts: BTreeMap<String, Part>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Part {
+    /// The class they are counted in.
+    pub of: String,
+    pub per_million: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    /// The largest prompt that has the price before this one.
+    pub tokens: u64,
+    #[serde(flatten)]
+    pub amounts: Amounts,
 }

@@ -2,16 +2,20 @@
 //!
 //! The functions and types an adapter exports are in `adapter.wit` beside this crate; both sides
 //! generate their bindings from it. What lives here is the [`Descriptor`]: the JSON document that
-//! `describe` returns, shared by the host (which checks it) and the SDK (which writes it).
+//! `describe` returns, shared by the host (which checks it) and the SDK (which writes it); and what
+//! its prices mean ([`price`]), in exact decimals ([`decimal`]).
 //!
-//! Bounds: plain data without behaviour beyond serde; the host caps the document's size before it
-//! parses. Unknown keys are ignored on purpose: an adapter built for a newer host still loads.
+//! Bounds: plain data and arithmetic; the host caps the document's size before it parses. Unknown
+//! keys are ignored on purpose: an adapter built for a newer host still loads.
 
+pub mod decimal;
 mod descriptor;
+pub mod price;
 
+pub use decimal::Decimal;
 pub use descriptor::{
-    Auth, AuthScheme, Credential, Descriptor, Document, Model, OperationKind, Origin, Price,
-    ProviderKind, Setting, SettingType,
+    Amounts, Auth, AuthScheme, Credential, Descriptor, Document, Model, OperationKind, Origin,
+    Part, Price, ProviderKind, Setting, SettingType, Step,
 };
 
 /// The contract's version as the WIT package carries it.

@@ -23,8 +23,8 @@ use crate::{
     operation::Operation,
 };
 
-/// Bytes of text a token stands for, where nobody has counted: English prose in common
-/// tokenizers.
+/// Bytes of an answer a token stands for, where the vendor hasn't counted: English prose in common
+/// tokenizers. Prompts are counted better, in [`crate::metering::estimate`]; answers come in pieces.
 const BYTES_PER_TOKEN: u64 = 4;
 
 /// What a vendor bills for a request it refused.
@@ -36,9 +36,9 @@ const NOTHING: TokenUsage = TokenUsage {
     reasoning: None,
 };
 
-/// The host's own count of what a prompt takes.
-pub(crate) fn estimate(content_bytes: u64) -> TokenUsage {
-    TokenUsage { input: Some(tokens(content_bytes)), ..TokenUsage::default() }
+/// What is expected of an attempt whose prompt takes so many tokens by the host's own count.
+pub(crate) fn estimate(prompt: Tokens) -> TokenUsage {
+    TokenUsage { input: Some(prompt), ..TokenUsage::default() }
 }
 
 fn tokens(bytes: u64) -> Tokens {
@@ -52,7 +52,8 @@ pub(crate) struct Attempt {
     reservation: Option<Reservation>,
     /// When the last events were handed out; the time until more are asked for is the caller's.
     handed_out: Option<Instant>,
-    input_bytes: u64,
+    /// The host's own count of the prompt.
+    prompt: Tokens,
     answer_bytes: u64,
     vendor_counted: bool,
     _place: OwnedSemaphorePermit,
@@ -68,7 +69,7 @@ impl Attempt {
         provider: &Arc<Provider>,
         operation: &Operation,
         id: RequestId,
-        input_bytes: u64,
+        prompt: Tokens,
         reservation: Reservation,
     ) -> Result<Self, Failure> {
         let opened = async {
@@ -81,7 +82,7 @@ impl Attempt {
                 exchange,
                 reservation: Some(reservation),
                 handed_out: None,
-                input_bytes,
+                prompt,
                 answer_bytes: 0,
                 vendor_counted: false,
                 _place: place,
@@ -153,7 +154,7 @@ impl Attempt {
         } else if !self.vendor_counted {
             reservation.estimate(TokenUsage {
                 output: Some(tokens(self.answer_bytes)),
-                ..estimate(self.input_bytes)
+                ..estimate(self.prompt)
             });
         }
         reservation.overhead(busy);

@@ -24,12 +24,12 @@ use crate::{
     Failure, FailureKind, Fault,
     attempt::{self, Attempt, is_content},
     audit::AuditLog,
-    catalog::{Catalog, KeyStatus, Provider, ProviderState, Snapshot},
+    catalog::{Catalog, KeyStatus, ModelFacts, Provider, ProviderState, Snapshot},
     config::{Config, ConfigError, Watcher},
-    contract::Event,
+    contract::{self, Event},
     exchange::Exchange,
     ids::{ModelName, ProviderName, RequestId},
-    metering::{self, AttemptRecord, Estimate, Meter, RowQuery, Summary, SummaryQuery},
+    metering::{self, AttemptRecord, Estimate, Meter, RowQuery, Summary, SummaryQuery, Tokens},
     operation::{Chat, Embed, Operation},
     routing::{self, Candidate, Decision, Reason},
     sandbox::{Compiler, EngineError, Sandbox, Worker},
@@ -102,17 +102,21 @@ struct Inner {
     meter: Meter,
     store: Store,
     audit: AuditLog,
-    model_lists: Mutex<HashMap<ProviderName, (Instant, Vec<ModelName>)>>,
+    model_lists: Mutex<HashMap<ProviderName, (Instant, Listing)>>,
     // Last, so that everything that writes is gone before the lock is.
     _data: DataDir,
 }
+
+/// The models that a vendor lists.
+type Listing = Arc<[contract::Model]>;
 
 /// What routing and metering need to know of a request.
 struct Asked {
     model: ModelName,
     kind: OperationKind,
     streamed: bool,
-    content_bytes: u64,
+    /// The host's own count of the prompt.
+    tokens: Tokens,
 }
 
 /// A model that a caller may name.
@@ -197,7 +201,7 @@ impl Gateway {
             model: request.model.clone(),
             kind: OperationKind::Chat,
             streamed: request.stream,
-            content_bytes: request.content_bytes(),
+            tokens: request.expected_tokens(),
         };
         let request = Arc::new(request);
         let with_model = |model: ModelName| {
@@ -224,7 +228,7 @@ impl Gateway {
             model: request.model.clone(),
             kind: OperationKind::Embed,
             streamed: false,
-            content_bytes: request.content_bytes(),
+            tokens: request.expected_tokens(),
         };
         let with_model = |model| Operation::Embed(Arc::new(Embed { model, ..request.clone() }));
         self.answer(id, asked, caller, with_model).await
@@ -249,11 +253,11 @@ impl Gateway {
                 model: model.clone(),
                 operation: asked.kind,
                 streamed: asked.streamed,
-                tokens: attempt::estimate(asked.content_bytes),
+                tokens: attempt::estimate(asked.tokens),
             };
             let before = began.elapsed();
             let operation = with_model(model.clone());
-            match self.attempt(&provider, &operation, &estimate, asked.content_bytes).await {
+            match self.attempt(&provider, &operation, &estimate, asked.tokens).await {
                 Ok((attempt, first)) => {
                     let attempts = estimate.attempt;
                     let first = Some(first);
@@ -284,12 +288,11 @@ impl Gateway {
         provider: &Arc<Provider>,
         operation: &Operation,
         estimate: &Estimate,
-        content_bytes: u64,
+        prompt: Tokens,
     ) -> Result<(Attempt, Vec<Event>), Failure> {
         let reservation = self.inner.meter.reserve(estimate)?;
         let id = estimate.request;
-        let mut attempt =
-            Attempt::open(provider, operation, id, content_bytes, reservation).await?;
+        let mut attempt = Attempt::open(provider, operation, id, prompt, reservation).await?;
         let mut first = Vec::new();
         while !first.iter().any(is_content) {
             match attempt.next().await {
@@ -309,7 +312,8 @@ impl Gateway {
             decided => return decided,
         };
         for provider in open_lists(&snapshot) {
-            if self.model_list(provider).await.contains(model) {
+            let list = self.model_list(provider).await;
+            if list.iter().any(|listed| listed.id == model.as_str()) {
                 let provider = Arc::clone(provider);
                 let reason = Reason::Listed;
                 let candidates = vec![Candidate { provider, model: model.clone(), reason }];
@@ -326,7 +330,8 @@ impl Gateway {
         for (name, state) in &snapshot.providers {
             let ProviderState::Ready(provider) = state else { continue };
             let models = if provider.models_are_open() {
-                self.model_list(provider).await
+                let list = self.model_list(provider).await;
+                list.iter().filter_map(|model| ModelName::new(&model.id).ok()).collect()
             } else {
                 provider.models().to_vec()
             };
@@ -339,8 +344,23 @@ impl Gateway {
         listed
     }
 
+    /// What is known of each model of a provider: the operator's word, the vendor's own list, the
+    /// adapter's data. The vendor is asked if it has a list and wasn't asked lately.
+    ///
+    /// # Errors
+    /// If there is no such provider or it isn't available.
+    pub async fn model_facts(&self, provider: &str) -> Result<Vec<ModelFacts>, Failure> {
+        let provider = self.provider(provider)?;
+        let listed = if provider.plugin.can(OperationKind::ListModels) {
+            self.model_list(&provider).await
+        } else {
+            Listing::default()
+        };
+        Ok(provider.model_facts(&listed))
+    }
+
     /// The provider's own list, at most [`MODEL_LIST_AGE`] old; empty if it can't be had.
-    async fn model_list(&self, provider: &Arc<Provider>) -> Vec<ModelName> {
+    async fn model_list(&self, provider: &Arc<Provider>) -> Listing {
         let known = self.inner.model_lists.lock().await.get(&provider.name).cloned();
         if let Some((at, models)) = known
             && at.elapsed() < MODEL_LIST_AGE
@@ -352,27 +372,27 @@ impl Gateway {
             Ok(Ok(models)) => models,
             Ok(Err(failure)) => {
                 tracing::debug!(provider = %provider.name, %failure, "no list of models");
-                Vec::new()
+                Listing::default()
             }
-            Err(_) => Vec::new(),
+            Err(_) => Listing::default(),
         };
         let mut lists = self.inner.model_lists.lock().await;
         lists.insert(provider.name.clone(), (Instant::now(), models.clone()));
         models
     }
 
-    async fn list_models(&self, provider: &Arc<Provider>) -> Result<Vec<ModelName>, Failure> {
+    async fn list_models(&self, provider: &Arc<Provider>) -> Result<Listing, Failure> {
         let id = RequestId::random()?;
         let mut exchange = Exchange::open(Arc::clone(provider), &Operation::ListModels, id).await?;
         let mut models = Vec::new();
         while let Some(events) = exchange.next().await {
             models.extend(events?.into_iter().filter_map(|event| match event {
-                Event::Model(model) => ModelName::new(&model.id).ok(),
+                Event::Model(model) => Some(model),
                 _ => None,
             }));
             models.truncate(MAX_LISTED);
         }
-        Ok(models)
+        Ok(models.into())
     }
 
     /// Sees whether a provider answers and accepts its key, by a request that costs nothing.

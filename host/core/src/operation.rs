@@ -8,7 +8,13 @@ use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
-use crate::ids::ModelName;
+use crate::{
+    ids::ModelName,
+    metering::{
+        Tokens,
+        estimate::{Estimator, Family},
+    },
+};
 
 pub use crate::contract::{Format, MediaKind, Reasoning, Role, Sampling, Schema, ToolChoice};
 
@@ -171,34 +177,48 @@ pub enum EmbedInput {
 }
 
 impl Chat {
-    /// Bytes of content in all messages, for estimates.
-    pub fn content_bytes(&self) -> u64 {
-        let parts = self.messages.iter().flat_map(|message| &message.parts);
-        parts.map(|part| part.body.content_bytes()).sum()
+    /// Tokens that the prompt is expected to take, its tools included. Images and files are left
+    /// out: vendors count them by rules of their own.
+    pub fn expected_tokens(&self) -> Tokens {
+        let mut estimator = Estimator::new(Family::of(self.model.as_str()));
+        for part in self.messages.iter().flat_map(|message| &message.parts) {
+            estimator.add(part.body.text());
+        }
+        for tool in &self.tools {
+            estimator.add(tool.description.as_deref().unwrap_or_default());
+            estimator.add(&tool.parameters);
+        }
+        Tokens(estimator.tokens())
     }
 }
 
 impl Embed {
-    /// Bytes of all inputs, for estimates.
-    pub fn content_bytes(&self) -> u64 {
-        let length = |input: &EmbedInput| match input {
-            EmbedInput::Text(text) => text.len() as u64,
-            EmbedInput::Tokens(tokens) => tokens.get().len() as u64,
-        };
-        self.inputs.iter().map(length).sum()
+    /// Tokens that all inputs are expected to take.
+    pub fn expected_tokens(&self) -> Tokens {
+        let mut estimator = Estimator::new(Family::of(self.model.as_str()));
+        let mut counted = 0;
+        for input in &self.inputs {
+            match input {
+                EmbedInput::Text(text) => estimator.add(text),
+                EmbedInput::Tokens(tokens) => {
+                    counted +=
+                        memchr::memchr_iter(b',', tokens.get().as_bytes()).count() as u64 + 1;
+                }
+            }
+        }
+        Tokens(estimator.tokens().saturating_add(counted))
     }
 }
 
 impl PartBody {
-    fn content_bytes(&self) -> u64 {
-        let length = match self {
-            Self::Text(text) | Self::RedactedThinking(text) | Self::Refusal(text) => text.len(),
-            Self::Thinking { text, .. } => text.len(),
-            Self::ToolCall(call) => call.arguments.get().len(),
-            Self::Other { value, .. } => value.get().len(),
-            // Vendors count images and files by their own rules, not by bytes.
-            Self::Media(_) => 0,
-        };
-        length as u64
+    /// What of it is text to the model.
+    fn text(&self) -> &str {
+        match self {
+            Self::Text(text) | Self::RedactedThinking(text) | Self::Refusal(text) => text,
+            Self::Thinking { text, .. } => text,
+            Self::ToolCall(call) => call.arguments.get(),
+            Self::Other { value, .. } => value.get(),
+            Self::Media(_) => "",
+        }
     }
 }

@@ -2,20 +2,12 @@
 
 use keyward_sdk::{
     Descriptor,
-    describe::{api, api_key, api_key_credential, document, dollars, model, setting, strings},
-    descriptor::{AuthScheme, Model, OperationKind, Price, ProviderKind, Setting, SettingType},
+    describe::{api, api_key, api_key_credential, document, models, setting, strings},
+    descriptor::{AuthScheme, OperationKind, ProviderKind, Setting, SettingType},
 };
 use serde_json::json;
 
-use crate::{
-    answer::{SEARCHES, WRITTEN_FOR_AN_HOUR},
-    settings::{DEFAULT_MAX_TOKENS, DEFAULT_VERSION},
-};
-
-const PRICES: &str = "https://platform.claude.com/docs/en/about-claude/pricing";
-
-/// Dollars for a search: 10 for a thousand.
-const PER_SEARCH: &str = "0.01";
+use crate::settings::{DEFAULT_MAX_TOKENS, DEFAULT_VERSION};
 
 pub fn descriptor() -> Descriptor {
     Descriptor {
@@ -86,7 +78,7 @@ pub fn descriptor() -> Descriptor {
         request_headers: strings(&["anthropic-version", "anthropic-beta"]),
         response_headers: strings(&["request-id", "anthropic-ratelimit-*"]),
         settings: settings(),
-        models: models(),
+        models: models(include_str!("../models.json")),
         operations: vec![OperationKind::Chat, OperationKind::ListModels, OperationKind::Probe],
         grants: Vec::new(),
     }
@@ -129,75 +121,5 @@ fn settings() -> Vec<Setting> {
                  summary, nothing but its signature, or what the model does by itself.",
             )
         },
-    ]
-}
-
-/// The models of the vendor's current line-up; others are served too. Prices are those of the
-/// vendor's price list on the day given. `cache-write` is for the lifetime of five minutes. What is
-/// written for an hour is counted once more, as the unit `cache_write_1h_tokens`, whose price is
-/// the difference: an hour costs twice the input's price. Claude Haiku 5.5 has none here: its price depends on the
-/// prompt's length, which a price list by token can't say.
-fn models() -> Vec<Model> {
-    const ALL: [&str; 6] = ["chat", "tools", "images", "pdf", "json-schema", "reasoning"];
-    const MILLION: u32 = 1_000_000;
-    let claude = |id, title, window, output, prices| Model {
-        max_output_tokens: Some(output),
-        prices,
-        ..model(id, title, window, &ALL)
-    };
-    let price = |from, input, read, [write, hour]: [&'static str; 2], output| {
-        let classes =
-            [("input", input), ("cache-read", read), ("cache-write", write), ("output", output)];
-        let units = [(WRITTEN_FOR_AN_HOUR, hour), (SEARCHES, PER_SEARCH)];
-        let units = units.map(|(unit, price): (&str, &str)| (unit.to_owned(), price.to_owned()));
-        Price { per_unit: units.into(), ..dollars(from, PRICES, &classes) }
-    };
-    vec![
-        claude(
-            "claude-fable-5-1",
-            "Claude Fable 5.1",
-            MILLION,
-            128_000,
-            vec![price("2026-10-10", "10", "0.25", ["12.50", "0.0000075"], "50")],
-        ),
-        claude(
-            "claude-opus-5-5",
-            "Claude Opus 5.5",
-            MILLION,
-            128_000,
-            vec![price("2026-09-23", "4", "0.20", ["5", "0.000003"], "20")],
-        ),
-        claude(
-            "claude-sonnet-5-5",
-            "Claude Sonnet 5.5",
-            MILLION,
-            128_000,
-            vec![
-                price("2026-09-28", "2", "0.20", ["2.50", "0.0000015"], "10"),
-                price("2026-10-07", "2", "0.10", ["2.50", "0.0000015"], "10"),
-            ],
-        ),
-        claude("claude-haiku-5-5", "Claude Haiku 5.5", MILLION, 128_000, Vec::new()),
-        claude(
-            "claude-opus-5",
-            "Claude Opus 5",
-            MILLION,
-            128_000,
-            vec![price("2026-07-24", "5", "0.50", ["6.25", "0.00000375"], "25")],
-        ),
-        claude(
-            "claude-sonnet-5",
-            "Claude Sonnet 5",
-            MILLION,
-            128_000,
-            vec![price("2026-09-28", "2", "0.20", ["2.50", "0.0000015"], "10")],
-        ),
-        claude(
-            "claude-haiku-4-5",
-            "Claude Haiku 4.5",
-            200_000,
-            64_000,
-            vec![price("2026-09-28", "1", "0.10", ["1.25", "0.00000075"], "5")],
-        ),
     ]
 }

@@ -7,8 +7,6 @@ use keyward_sdk::{
 };
 use serde_json::json;
 
-use crate::models;
-
 const READ: &str = "read 2026-11-22";
 
 pub fn descriptor() -> Descriptor {
@@ -74,7 +72,7 @@ pub fn descriptor() -> Descriptor {
                 )
             },
         ],
-        models: models::known(),
+        models: describe::models(include_str!("../models.json")),
         operations: describe::ALL_OPERATIONS.to_vec(),
         grants: Vec::new(),
     }

@@ -8,7 +8,6 @@
 mod catalog;
 mod descriptor;
 mod error;
-mod models;
 mod native;
 
 use keyward_sdk::{

@@ -2,15 +2,12 @@
 
 use keyward_sdk::{
     Descriptor,
-    describe::{ALL_OPERATIONS, api, api_key, document, setting, strings},
+    describe::{ALL_OPERATIONS, api, api_key, document, models, setting, strings},
     descriptor::{AuthScheme, Credential, ProviderKind, Setting, SettingType},
 };
 use serde_json::json;
 
-use crate::{
-    models,
-    settings::{CITATIONS, DEFAULT_PURPOSE, SAFETY_MODES, TRUNCATE},
-};
+use crate::settings::{CITATIONS, DEFAULT_PURPOSE, SAFETY_MODES, TRUNCATE};
 
 pub fn descriptor() -> Descriptor {
     let read = "v2, read 2026-11-22";
@@ -59,7 +56,7 @@ pub fn descriptor() -> Descriptor {
             "x-endpoint-monthly-call-limit",
         ]),
         settings: settings(),
-        models: models::known(),
+        models: models(include_str!("../models.json")),
         operations: ALL_OPERATIONS.to_vec(),
         grants: Vec::new(),
     }

@@ -98,36 +98,4 @@ mod tests {
         let usage = counts.usage();
         assert_eq!((usage.input, usage.output, usage.cache_read), (Some(71), None, None));
     }
-
-    #[test]
-    fn the_cost_is_that_of_the_bill_to_the_last_digit() {
-        /// Millionths of a millionth of a dollar.
-        fn exact(decimal: &str, digits: usize) -> u64 {
-            let (whole, fraction) = decimal.split_once('.').unwrap_or((decimal, ""));
-            format!("{whole}{fraction:0<digits$}").parse().unwrap()
-        }
-        let cost = |model: &str, usage: &Usage| {
-            let known = crate::models::known();
-            let price = known.iter().find(|one| one.id == model).unwrap().prices.last().unwrap();
-            let class = |name: &str| price.per_million.get(name).map_or(0, |it| exact(it, 6));
-            let units: u64 = usage.units.iter().fold(0, |sum, unit| {
-                let price = price.per_unit.get(&unit.name).map_or(0, |it| exact(it, 12));
-                sum + price * unit.amount as u64
-            });
-            usage.input.unwrap_or_default() * class("input")
-                + usage.output.unwrap_or_default() * class("output")
-                + units
-        };
-        let chat: Counts<'_> = serde_json::from_str(
-            r#"{"billed_units":{"input_tokens":24,"output_tokens":20},
-                "tokens":{"input_tokens":1200,"output_tokens":49},"cached_tokens":1184}"#,
-        )
-        .unwrap();
-        // 24 * 0.0375 + 20 * 0.15 dollars per million.
-        assert_eq!(cost("command-r7b-12-2024", &chat.usage()), 3_900_000);
-        let embed: Units =
-            serde_json::from_str(r#"{"input_tokens":3,"images":1,"image_tokens":512}"#).unwrap();
-        // 3 * 0.12 + 512 * 0.47 dollars per million.
-        assert_eq!(cost("embed-v4.0", &embed.usage()), 241_000_000);
-    }
 }

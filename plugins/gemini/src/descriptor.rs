@@ -2,15 +2,12 @@
 
 use keyward_sdk::{
     Descriptor,
-    describe::{ALL_OPERATIONS, api, api_key, document, setting, strings},
+    describe::{ALL_OPERATIONS, api, api_key, document, models, setting, strings},
     descriptor::{AuthScheme, Credential, ProviderKind, Setting, SettingType},
 };
 use serde_json::json;
 
-use crate::{
-    models,
-    settings::{CATEGORIES, Category, THRESHOLDS},
-};
+use crate::settings::{CATEGORIES, Category, THRESHOLDS};
 
 pub fn descriptor() -> Descriptor {
     let read = "v1beta, read 2026-11-22";
@@ -64,7 +61,7 @@ pub fn descriptor() -> Descriptor {
         request_headers: Vec::new(),
         response_headers: strings(&["x-request-id"]),
         settings: settings(),
-        models: models::known(),
+        models: models(include_str!("../models.json")),
         operations: ALL_OPERATIONS.to_vec(),
         grants: Vec::new(),
     }

@@ -7,7 +7,7 @@ use keyward_sdk::{
 };
 use serde_json::json;
 
-use crate::{api::Api, models, responses::Summary};
+use crate::{api::Api, responses::Summary};
 
 pub fn descriptor() -> Descriptor {
     let read = "read 2026-11-22";
@@ -54,7 +54,7 @@ pub fn descriptor() -> Descriptor {
         request_headers: strings(&["openai-organization", "openai-project"]),
         response_headers: strings(&["x-request-id", "x-ratelimit-*", "openai-processing-ms"]),
         settings: settings(),
-        models: models::known(),
+        models: describe::models(include_str!("../models.json")),
         operations: describe::ALL_OPERATIONS.to_vec(),
         grants: Vec::new(),
     }

@@ -6,7 +6,7 @@
 
 use serde_json::{Map, Value as Json};
 
-use crate::Adapter;
+use crate::{Adapter, descriptor::price::PriceList};
 
 const SCHEMA: &str = include_str!("../../../wit/descriptor.schema.json");
 
@@ -31,8 +31,8 @@ pub fn check_descriptor<A: Adapter>() {
         }
     }
     for model in &descriptor.models {
-        if !model.prices.iter().is_sorted_by(|a, b| a.from < b.from) {
-            problems.push(format!("models: the prices of {} aren't in order of time", model.id));
+        if let Err(problem) = PriceList::new(&model.prices) {
+            problems.push(format!("models: {}: {problem}", model.id));
         }
     }
     assert!(problems.is_empty(), "{}", problems.join("\n"));

@@ -12,6 +12,7 @@
 
 mod folder;
 mod grant;
+mod models;
 mod provider;
 mod watcher;
 
@@ -26,6 +27,7 @@ use crate::{
 };
 
 pub use grant::usual_variable;
+pub use models::{ModelFacts, Source, Sourced};
 pub use provider::{KeyStatus, Origin, Provider};
 pub use watcher::Catalog;
 

@@ -9,9 +9,12 @@ use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use url::Url;
 
-use super::grant;
+use super::{
+    grant,
+    models::{self, ModelFacts},
+};
 use crate::{
-    Failure, FailureKind, Fault, config,
+    Failure, FailureKind, Fault, config, contract,
     egress::{Client, ClientOptions, Dns, FrameLimits, Injection, Target, Timeouts},
     ids::{ModelName, ProviderName},
     sandbox::Plugin,
@@ -44,8 +47,8 @@ pub struct Provider {
     models: Vec<ModelName>,
     /// What else callers may say for a model.
     aliases: HashMap<ModelName, ModelName>,
-    /// The configuration lists models itself.
-    models_configured: bool,
+    /// What the configuration says of models; empty if it lists none.
+    configured: Vec<config::Model>,
     origins: HashMap<String, Origin>,
     keys: KeyResolver,
     places: Arc<Semaphore>,
@@ -190,12 +193,7 @@ impl Provider {
             let credential = credential(name, configured, descriptor, &origin.name, &base)?;
             origins.insert(origin.name.clone(), Origin { base, target, credential });
         }
-        let models_configured = !configured.models.is_empty();
-        let models = if models_configured {
-            configured.models.iter().map(|model| model.id.clone()).collect()
-        } else {
-            descriptor.models.iter().filter_map(|m| ModelName::new(&m.id).ok()).collect()
-        };
+        let models = models::names(&configured.models, &descriptor.models, &[]);
         let alias = |model: &config::Model| Some((model.alias.clone()?, model.id.clone()));
         let aliases = configured.models.iter().filter_map(alias).collect();
         let targets: Vec<Target> = origins.values().map(|origin| origin.target.clone()).collect();
@@ -217,7 +215,7 @@ impl Provider {
             frame_limits: FrameLimits::default(),
             models,
             aliases,
-            models_configured,
+            configured: configured.models.clone(),
             origins,
             keys: shared.keys.clone(),
             places: Arc::new(Semaphore::new(places)),
@@ -260,9 +258,17 @@ impl Provider {
         &self.models
     }
 
+    /// What is known of each model, with the vendor's list merged in.
+    pub fn model_facts(&self, listed: &[contract::Model]) -> Vec<ModelFacts> {
+        let known = &self.plugin.descriptor.models;
+        let names = models::names(&self.configured, known, listed);
+        let facts = |id| models::facts(id, &self.configured, known, listed);
+        names.iter().map(facts).collect()
+    }
+
     /// True if the vendor should be asked which models it has.
     pub fn models_are_open(&self) -> bool {
-        !self.models_configured
+        self.configured.is_empty()
             && self.plugin.can(keyward_contract::OperationKind::ListModels)
             && self.kind == ProviderKind::Local
     }

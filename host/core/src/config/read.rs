@@ -10,12 +10,17 @@ use std::{
     fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
+    str::FromStr,
     sync::Arc,
     time::Duration,
 };
 
 use indexmap::IndexMap;
-use keyward_contract::ProviderKind;
+use keyward_contract::{
+    Amounts, Decimal, Part, Price, ProviderKind, Step,
+    decimal::BadDecimal,
+    price::{Class, Currency, Day, PriceError, PriceList, REQUEST, Tariff},
+};
 use url::Url;
 
 use super::{
@@ -38,6 +43,10 @@ const MAX_DURATION: Duration = Duration::from_secs(7 * 24 * 3600);
 const MAX_CONCURRENCY: u32 = 100_000;
 /// The caller's name where no token is configured.
 const LOCAL_CALLER: &str = "local";
+
+const PRICE_FORM: &str = "As in `prices: {input: 0.25, output: 2}`, in dollars per million tokens.";
+/// The unit in which adapters report what the vendor's cache keeps for an hour.
+const WRITTEN_FOR_AN_HOUR: &str = "cache_write_1h_tokens";
 
 /// Names that other tools give to fields of ours.
 const SYNONYMS: &[(&str, &str)] = &[
@@ -882,18 +891,135 @@ impl<'t> Reader<'t> {
 
     fn model(&self, field: &Field<'t>) -> Option<Model> {
         if !matches!(field.node.value, Value::Map(_)) {
-            return Some(Model { id: self.model_name(field)?, alias: None });
+            return Some(Model::new(self.model_name(field)?));
         }
-        let form = "As in `{id: qwen3:8b, alias: qwen}`.";
+        let form = "As in `{id: qwen3:8b, alias: qwen, context_window: 32768}`.";
         let mut section = self.section(field, form)?;
         let given = section.field("id");
         let id = given.as_ref().and_then(|field| self.model_name(field));
         let alias = section.read("alias", Self::model_name);
+        let tokens = |r: &Self, f: &Field<'t>| r.number(f, u32::MAX);
+        let context_window = section.read("context_window", tokens);
+        let max_output_tokens = section.read("max_output_tokens", tokens);
+        let prices = section.read("prices", Self::prices);
         section.end();
         if given.is_none() {
             self.report(field, "a model without an `id`", form);
         }
-        Some(Model { id: id?, alias })
+        Some(Model { id: id?, alias, context_window, max_output_tokens, prices })
+    }
+
+    /// One price or a list of them.
+    fn prices(&self, field: &Field<'t>) -> Option<Vec<Price>> {
+        let given = match &field.node.value {
+            Value::List(_) => self.items(field, PRICE_FORM),
+            _ => vec![field.clone()],
+        };
+        let prices: Vec<_> = given.iter().filter_map(|item| self.price(item)).collect();
+        // Only the list as a whole can be in the wrong order: the rest was seen by each price.
+        if let (Err(problem), true) = (PriceList::new(&prices), prices.len() == given.len()) {
+            self.report(field, problem.to_string(), PRICE_FORM);
+        }
+        Some(prices)
+    }
+
+    fn price(&self, field: &Field<'t>) -> Option<Price> {
+        let mut section = self.section(field, PRICE_FORM)?;
+        let before = self.problems.borrow().len();
+        let mut price = Price {
+            from: section.read("from", Self::price_text::<Day>).unwrap_or(Day::FIRST).to_string(),
+            currency: section
+                .read("currency", Self::price_text::<Currency>)
+                .unwrap_or(Currency::USD)
+                .to_string(),
+            source: field.path.clone(),
+            ..Price::default()
+        };
+        price.amounts = self.amounts(&mut section);
+        if let Some(amount) = section.read(REQUEST, Self::amount) {
+            price.per_unit.insert(REQUEST.to_owned(), amount);
+        }
+        for (unit, amount) in section.read("units", Self::units).unwrap_or_default() {
+            price.per_unit.insert(unit, amount);
+        }
+        price.bill = section.read("bill", |r, f| Some(r.text(f, PRICE_FORM)?.to_owned()));
+        price.above = section.read("above", Self::steps).unwrap_or_default();
+        section.end();
+        match Tariff::new(&price) {
+            Ok(_) => Some(price),
+            Err(_) if self.problems.borrow().len() > before => None,
+            Err(problem) => {
+                self.report(field, problem.to_string(), PRICE_FORM);
+                None
+            }
+        }
+    }
+
+    fn steps(&self, field: &Field<'t>) -> Option<Vec<Step>> {
+        let form = "As in `above: [{tokens: 200000, input: 4, output: 18}]`.";
+        let steps = self.items(field, form).into_iter().filter_map(|item| {
+            let mut section = self.section(&item, form)?;
+            let tokens = section.read("tokens", |r, f| r.number(f, u32::MAX));
+            let amounts = self.amounts(&mut section);
+            section.end();
+            if tokens.is_none() {
+                self.report(&item, "a price for longer prompts without its `tokens`", form);
+            }
+            Some(Step { tokens: tokens?.into(), amounts })
+        });
+        Some(steps.collect())
+    }
+
+    /// The classes of tokens in a price.
+    fn amounts(&self, section: &mut Section<'_, 't>) -> Amounts {
+        let mut amounts = Amounts::default();
+        for (name, class) in [
+            ("input", Class::Input),
+            ("cache_read", Class::CacheRead),
+            ("cache_write", Class::CacheWrite),
+            ("output", Class::Output),
+            ("reasoning", Class::Reasoning),
+        ] {
+            if let Some(amount) = section.read(name, Self::amount) {
+                amounts.per_million.insert(class.as_str().to_owned(), amount);
+            }
+        }
+        if let Some(per_million) = section.read("cache_write_1h", Self::amount) {
+            let of = Class::CacheWrite.as_str().to_owned();
+            amounts.parts.insert(WRITTEN_FOR_AN_HOUR.to_owned(), Part { of, per_million });
+        }
+        amounts
+    }
+
+    fn units(&self, field: &Field<'t>) -> Option<Vec<(String, String)>> {
+        let entries = self.entries(field, "As in `units: {searches: 0.01}`.")?;
+        let entries = entries.iter().filter_map(|(key, node)| {
+            Some((key.name.clone(), self.amount(&self.child(field, key, node))?))
+        });
+        Some(entries.collect())
+    }
+
+    /// A decimal as written, so that nothing of it is lost.
+    fn amount(&self, field: &Field<'t>) -> Option<String> {
+        let text = self.text(field, PRICE_FORM)?;
+        if text.parse::<Decimal>().is_err() {
+            self.report(
+                field,
+                format!("{} is no amount", quote(text)),
+                format!("Here {BadDecimal}."),
+            );
+            return None;
+        }
+        Some(text.to_owned())
+    }
+
+    fn price_text<T: FromStr<Err = PriceError>>(&self, field: &Field<'t>) -> Option<T> {
+        let text = self.text(field, PRICE_FORM)?;
+        text.parse()
+            .inspect_err(|problem: &PriceError| {
+                self.report(field, problem.to_string(), PRICE_FORM);
+            })
+            .ok()
     }
 
     fn settings(&self, field: &Field<'t>) -> Option<serde_json::Map<String, serde_json::Value>> {

@@ -137,6 +137,29 @@ pub(super) fn optional_size(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
+/// A decimal. A number is one as well: it is taken as written.
+pub(super) fn optional_amount(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": ["string", "number", "null"],
+        "pattern": "^[0-9]+([.][0-9]+)?$",
+        "minimum": 0,
+        "examples": ["0.25"],
+    })
+}
+
+pub(super) fn amounts(generator: &mut SchemaGenerator) -> Schema {
+    let amount = optional_amount(generator);
+    json_schema!({ "type": ["object", "null"], "additionalProperties": amount })
+}
+
+pub(super) fn optional_day(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": ["string", "null"], "format": "date" })
+}
+
+pub(super) fn optional_currency(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": ["string", "null"], "pattern": "^[A-Z]{3}$" })
+}
+
 pub(super) fn sha256(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "pattern": "^[0-9a-fA-F]{64}$" })
 }

@@ -477,6 +477,67 @@ fn a_key_in_the_file_gets_advice() {
     assert!(shown.contains("{env: MY_OPENAI_API_KEY}"), "{shown}");
 }
 
+// ---------------------------------------------------------------------- models and prices
+
+#[test]
+fn a_models_facts_and_prices_are_read_as_written() {
+    let config = good(
+        "providers:
+  azure:
+    adapter: azure-openai
+    models:
+      - id: my-gpt
+        context_window: 128000
+        max_output_tokens: 16384
+        prices: {input: 0.150, cache_read: \"0.075\", cache_write_1h: 2, output: 0.60, request: 0.001}
+      - id: dated
+        prices:
+          - {input: 2, units: {searches: 0.01}}
+          - {from: 2026-10-07, currency: EUR, input: 1, above: [{tokens: 200000, input: 2}]}
+      - {id: free, prices: []}
+",
+    );
+    let models = &config.providers["azure"].models;
+    assert_eq!(
+        (models[0].context_window, models[0].max_output_tokens),
+        (Some(128_000), Some(16_384))
+    );
+    let price = &models[0].prices.as_ref().unwrap()[0];
+    // Not as a float would have it.
+    assert_eq!(price.amounts.per_million["input"], "0.150");
+    assert_eq!(price.amounts.per_million["cache-read"], "0.075");
+    assert_eq!(price.amounts.parts["cache_write_1h_tokens"].per_million, "2");
+    assert_eq!(price.per_unit["request"], "0.001");
+    assert_eq!((price.currency.as_str(), price.from.as_str()), ("USD", "1970-01-01"));
+    let dated = models[1].prices.as_ref().unwrap();
+    assert_eq!((dated[1].from.as_str(), dated[1].currency.as_str()), ("2026-10-07", "EUR"));
+    assert_eq!(dated[1].above[0].tokens, 200_000);
+    assert_eq!(models[2].prices.as_deref(), Some(&[][..]));
+}
+
+#[test]
+fn a_wrong_price_is_shown_where_it_stands() {
+    for (prices, message, place) in [
+        ("{input: 1e-3}", "`1e-3` is no amount", "1e-3"),
+        ("{input: -1}", "`-1` is no amount", "-1"),
+        ("{input: [1]}", "a list where a text is wanted", "[1]"),
+        ("{input: 1, currency: usd}", "'usd' is no currency", "usd"),
+        ("{input: 1, from: 2026-02-30}", "'2026-02-30' is no day", "2026-02-30"),
+        ("{input: 1, bill: neurons}", "the unit 'neurons' that is billed has no price", "{input"),
+        ("{input: 0.0000000000001}", "at most 12 digits", "{input"),
+        ("[{input: 1}, {input: 2}]", "order of their days", "[{input"),
+        ("{above: [{input: 1}]}", "without its `tokens`", "{input"),
+        ("{cached: 1}", "unknown key `cached`", "cached"),
+    ] {
+        let text = format!("providers: {{a: {{models: [{{id: m, prices: {prices}}}]}}}}");
+        let error = bad(&text);
+        let problem = &error.problems[0];
+        assert!(problem.to_string().contains(message), "{prices}: {problem}");
+        let column = text.rfind(place).unwrap() as u32 + 1;
+        assert_eq!(u32::try_from(problem.at.unwrap().column), Ok(column), "{prices}: {problem}");
+    }
+}
+
 // ---------------------------------------------------------------------- places, schema, the file
 
 #[test]
@@ -528,6 +589,7 @@ fn the_schema_requires_what_the_reader_requires() {
         let expected = match name.as_str() {
             "Token" => Some(r#"["name"]"#),
             "Model" => Some(r#"["id"]"#),
+            "LongPrompt" => Some(r#"["tokens"]"#),
             _ => None,
         };
         assert_eq!(required.as_deref(), expected, "{name}");
@@ -568,6 +630,11 @@ fn the_reader_knows_the_fields_of_the_schema() {
         ("Provider", "providers: {a: {zz: 1}}"),
         ("KeySource", "providers: {a: {key: {env: A, zz: 1}}}"),
         ("Model", "providers: {a: {models: [{id: a, zz: 1}]}}"),
+        ("Prices", "providers: {a: {models: [{id: a, prices: {zz: 1}}]}}"),
+        (
+            "LongPrompt",
+            "providers: {a: {models: [{id: a, prices: {above: [{tokens: 1, zz: 1}]}}]}}",
+        ),
         ("Timeouts", "providers: {a: {timeouts: {zz: 1}}}"),
         ("Limits", "providers: {a: {limits: {zz: 1}}}"),
         ("Plugins", "plugins: {zz: 1}"),

@@ -11,7 +11,7 @@ use std::{
 };
 
 use indexmap::IndexMap;
-use keyward_contract::ProviderKind;
+use keyward_contract::{Price, ProviderKind};
 use schemars::JsonSchema;
 use url::Url;
 
@@ -178,6 +178,95 @@ pub struct Model {
     pub id: ModelName,
     /// Another name by which callers may ask for it.
     pub alias: Option<ModelName>,
+    /// Tokens that fit into it, prompt and answer together, where the adapter doesn't know or is wrong.
+    #[schemars(range(min = 1))]
+    pub context_window: Option<u32>,
+    /// Tokens it answers at most.
+    #[schemars(range(min = 1))]
+    pub max_output_tokens: Option<u32>,
+    /// What it costs, instead of what the adapter knows: one price, or several in the order of the
+    /// days they hold from. An empty list says that it has no price.
+    #[schemars(with = "Option<OneOrObject<Prices, Vec<Prices>>>")]
+    pub prices: Option<Vec<Price>>,
+}
+
+impl Model {
+    /// A model of which nothing is said but its name.
+    pub fn new(id: ModelName) -> Self {
+        Self { id, alias: None, context_window: None, max_output_tokens: None, prices: None }
+    }
+}
+
+/// What a model costs from a day on: decimals, per million tokens where nothing else is said.
+#[derive(Clone, Debug, Default, PartialEq, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+#[allow(dead_code, reason = "the form of the file; read into the contract's price")]
+pub struct Prices {
+    /// The first day it holds, as 2026-01-31. The first price may leave it out and holds always.
+    #[schemars(default, schema_with = "schema::optional_day")]
+    from: (),
+    /// ISO 4217, `USD` unless given.
+    #[schemars(default, schema_with = "schema::optional_currency")]
+    currency: (),
+    /// Tokens of the prompt.
+    #[schemars(default, schema_with = "schema::optional_amount")]
+    input: (),
+    /// Of the prompt, tokens read from the vendor's cache. As `input` unless given.
+    #[schemars(default, schema_with = "schema::optional_amount")]
+    cache_read: (),
+    /// Of the prompt, tokens written to the vendor's cache. As `input` unless given.
+    #[schemars(default, schema_with = "schema::optional_amount")]
+    cache_write: (),
+    /// Of those, what is written for an hour where the vendor tells it apart. As `cache_write`
+    /// unless given.
+    #[schemars(default, schema_with = "schema::optional_amount")]
+    cache_write_1h: (),
+    /// Tokens of the answer.
+    #[schemars(default, schema_with = "schema::optional_amount")]
+    output: (),
+    /// Of the answer, tokens of reasoning. As `output` unless given.
+    #[schemars(default, schema_with = "schema::optional_amount")]
+    reasoning: (),
+    /// A request.
+    #[schemars(default, schema_with = "schema::optional_amount")]
+    request: (),
+    /// One of each unit that the vendor counts besides, by its name: `searches`, `neurons`.
+    #[schemars(default, schema_with = "schema::amounts")]
+    units: (),
+    /// The unit that is the whole bill where the vendor tells it.
+    #[schemars(default)]
+    bill: Option<String>,
+    /// What holds instead for prompts beyond a number of tokens.
+    #[schemars(default)]
+    above: Option<Vec<LongPrompt>>,
+}
+
+/// Prices per million tokens for prompts beyond a size, for the whole request.
+#[derive(Clone, Debug, Default, PartialEq, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+#[allow(dead_code, reason = "the form of the file; read into the contract's price")]
+pub struct LongPrompt {
+    /// The largest prompt that has the price before this one.
+    #[schemars(range(min = 1))]
+    tokens: u32,
+    /// Tokens of the prompt.
+    #[schemars(default, schema_with = "schema::optional_amount")]
+    input: (),
+    /// Of the prompt, tokens read from the vendor's cache.
+    #[schemars(default, schema_with = "schema::optional_amount")]
+    cache_read: (),
+    /// Of the prompt, tokens written to the vendor's cache.
+    #[schemars(default, schema_with = "schema::optional_amount")]
+    cache_write: (),
+    /// Of those, what is written for an hour.
+    #[schemars(default, schema_with = "schema::optional_amount")]
+    cache_write_1h: (),
+    /// Tokens of the answer.
+    #[schemars(default, schema_with = "schema::optional_amount")]
+    output: (),
+    /// Of the answer, tokens of reasoning.
+    #[schemars(default, schema_with = "schema::optional_amount")]
+    reasoning: (),
 }
 
 /// How long to wait. What isn't given has the host's default.

@@ -14,6 +14,7 @@
 //! a few microseconds a row. Nothing is deleted here.
 
 mod chunk;
+pub mod estimate;
 mod record;
 mod report;
 mod reservation;

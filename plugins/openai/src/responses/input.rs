@@ -347,7 +347,9 @@ fn media_body(media: &Media) -> Result<Body<'_>, Failure> {
                 MediaSource::Url(url) => image_url = Some(Cow::Borrowed(url.value.as_str())),
                 MediaSource::FileId(id) => file_id = Some(id.as_str()),
             }
-            Ok(Body::InputImage { image_url, file_id, detail: media.detail.as_deref() })
+            // The vendor's description requires it.
+            let detail = media.detail.as_deref().or(Some("auto"));
+            Ok(Body::InputImage { image_url, file_id, detail })
         }
         MediaKind::File => {
             let (mut file_data, mut file_url, mut file_id) = (None, None, None);

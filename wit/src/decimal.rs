@@ -45,7 +45,7 @@ impl Decimal {
     /// What a measured amount is in decimal: the shortest text that means this number, cut after
     /// [`DIGITS`] digits. `None` for what is negative, infinite or too large.
     pub fn from_f64(number: f64) -> Option<Self> {
-        if !number.is_finite() || number < 0.0 || number >= 1e20 {
+        if !(0.0..1e20).contains(&number) {
             return None;
         }
         let text = number.abs().to_string();

@@ -534,7 +534,7 @@ fn a_wrong_price_is_shown_where_it_stands() {
         let problem = &error.problems[0];
         assert!(problem.to_string().contains(message), "{prices}: {problem}");
         let column = text.rfind(place).unwrap() as u32 + 1;
-        assert_eq!(u32::try_from(problem.at.unwrap().column), Ok(column), "{prices}: {problem}");
+        assert_eq!(problem.at.unwrap().column, column, "{prices}: {problem}");
     }
 }
 

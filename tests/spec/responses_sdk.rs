@@ -126,7 +126,9 @@ fn what_a_vendor_leaves_out_is_told_and_what_it_does_anyway_is_not() {
         let seen = result(provider, "plain_with_settings");
         let warnings = seen["warnings"].as_str().unwrap();
         assert!(warnings.contains("extra.metadata"), "{provider}: {warnings}");
-        for quiet in ["store", "truncation", "service_tier", "background", "include"] {
+        for quiet in
+            ["instructions", "store", "truncation", "service_tier", "background", "include"]
+        {
             assert!(!warnings.contains(quiet), "{provider}: {quiet} in {warnings}");
         }
     }
@@ -488,6 +490,9 @@ fn fields_nobody_here_knows_reach_a_vendor_that_speaks_the_protocol() {
     assert_eq!(body["billing"], json!({ "payer": "developer" }), "an answer's unknown field");
     assert_eq!(body["store"], true, "what the vendor says, not what is repeated here");
     assert_eq!(body["id"], responses::ID);
+    assert_eq!(body["output"][0]["phase"], "final_answer", "an item's unknown field");
+    assert_eq!(sent["instructions"], "Be brief.", "as instructions, which the vendor forgets");
+    assert_eq!(input[0]["role"], "user", "and not as a message, which it remembers");
 }
 
 // ------------------------------------------------------------------ errors

@@ -12,7 +12,7 @@ use keyward_sdk::{
     json::{self, Members},
     openai_wire,
 };
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use super::error;
@@ -22,6 +22,12 @@ const CHOICE: u32 = 0;
 
 /// Summaries of reasoning are paragraphs.
 const BETWEEN_SUMMARIES: &str = "\n\n";
+
+/// Members of all items that the contract knows or that only say how far the item is.
+const ITEM: [&str; 3] = ["id", "type", "status"];
+const MESSAGE: &[&str] = &["role", "content"];
+const REASONING: &[&str] = &["summary", "content", "encrypted_content"];
+const CALL: &[&str] = &["call_id", "name", "arguments", "input"];
 
 /// What has to be remembered between the pieces of an answer.
 #[derive(Default)]
@@ -218,8 +224,36 @@ impl Answer {
 
     /// An item that has begun; what it holds comes in pieces.
     fn begin(&mut self, index: u64, item: &RawValue, out: &mut Output) -> Result<(), Failure> {
+        self.members(item, out)?;
         if let Item::Call(call) = Item::parse(item)? {
             self.call(index, &call, out);
+        }
+        Ok(())
+    }
+
+    /// What an item has besides what the contract knows of it (a message's phase, a call's
+    /// namespace), ahead of the item, with its type.
+    fn members(&self, item: &RawValue, out: &mut Output) -> Result<(), Failure> {
+        if !self.native {
+            return Ok(());
+        }
+        let members: Members<'_> = json::parse(item.get())?;
+        let kind = members.0.iter().find(|(name, _)| name == "type").map(|(_, kind)| kind.get());
+        let known = match kind {
+            Some(r#""message""#) => MESSAGE,
+            Some(r#""reasoning""#) => REASONING,
+            Some(r#""function_call""# | r#""custom_tool_call""#) => CALL,
+            // Given whole.
+            _ => return Ok(()),
+        };
+        let unknown = |(name, value): &(Cow<'_, str>, &RawValue)| {
+            let known = known.contains(&name.as_ref()) || ITEM.contains(&name.as_ref());
+            !known && value.get() != "null"
+        };
+        let mut own = members.0;
+        if own.iter().any(unknown) {
+            own.retain(|member| member.0 == "type" || unknown(member));
+            out.attribute("item", json::text(&Object(&own))?);
         }
         Ok(())
     }
@@ -235,6 +269,7 @@ impl Answer {
     }
 
     fn whole_item(&mut self, index: u64, item: &RawValue, out: &mut Output) -> Result<(), Failure> {
+        self.members(item, out)?;
         match Item::parse(item)? {
             Item::Message(message) => {
                 for part in message.content {
@@ -350,6 +385,15 @@ fn report_usage(json: &str, out: &mut Output) {
         reasoning: output.reasoning_tokens,
         units: Vec::new(),
     });
+}
+
+/// Members as an object again.
+struct Object<'a>(&'a [(Cow<'a, str>, &'a RawValue)]);
+
+impl Serialize for Object<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
+    }
 }
 
 #[derive(Deserialize)]

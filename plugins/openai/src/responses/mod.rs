@@ -6,7 +6,9 @@
 //!
 //! For callers that speak this dialect unknown fields pass through: of the request by their names,
 //! those inside `text` and `reasoning` as "text.verbosity" and "reasoning.summary"; items and parts
-//! that the contract doesn't know as parts of kind "other", written as they are.
+//! that the contract doesn't know as parts of kind "other", written as they are. Instructions are the
+//! first message, and a field "instructions" says so. In answers, the attribute "item" has the
+//! unknown fields of the item that follows, "output_item" an unknown item, "event" an unknown event.
 //!
 //! Nothing is stored at the vendor unless a caller of this dialect says so. Reasoning comes
 //! encrypted instead and goes back as it came.

@@ -4,7 +4,8 @@
 //! warning, or refused where the answer would be another one.
 
 use keyward_sdk::{
-    Chat, Failure, Field, Format, Framing, Output, Schema, Tool, ToolChoice, VendorRequest,
+    Chat, Failure, Field, Format, Framing, Message, Output, Part, PartBody, Schema, Tool,
+    ToolChoice, VendorRequest,
     json::{Fields, Raw},
 };
 use serde::{Serialize, Serializer, ser::SerializeMap};
@@ -50,6 +51,8 @@ pub fn chat(chat: &Chat, summary: Summary, out: &mut Output) -> Result<VendorReq
 #[derive(Serialize)]
 struct Request<'a> {
     model: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    instructions: Option<&'a str>,
     input: Vec<Item<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tools: Vec<ToolEntry<'a>>,
@@ -186,8 +189,9 @@ impl<'a> Request<'a> {
             }
         }
 
+        let (instructions, messages) = instructions(chat, native);
         let mut conversation = Conversation::new(native, models::takes_cache_marks(&chat.model));
-        for message in &chat.messages {
+        for message in messages {
             conversation.add(message, out)?;
         }
         let input = conversation.finish(out);
@@ -208,6 +212,7 @@ impl<'a> Request<'a> {
         }
         Ok(Self {
             model: &chat.model,
+            instructions,
             input,
             tools: tools(&chat.tools, native, out)?,
             tool_choice: chat.tool_choice.as_ref().map(|choice| match choice {
@@ -231,6 +236,18 @@ impl<'a> Request<'a> {
             extra,
         })
     }
+}
+
+/// Instructions apart from the conversation: the API doesn't remember them as it does messages. A
+/// caller of the dialect that gave some has a field of this name, and their text as first message.
+fn instructions(chat: &Chat, native: bool) -> (Option<&str>, &[Message]) {
+    let given = native && chat.extra.iter().any(|field| field.name == "instructions");
+    if let (true, Some((first, rest))) = (given, chat.messages.split_first())
+        && let [Part { body: PartBody::Text(text), .. }] = first.parts.as_slice()
+    {
+        return (Some(&text.value), rest);
+    }
+    (None, &chat.messages)
 }
 
 /// Warns of what this API has no place for, and refuses what can't be left out.

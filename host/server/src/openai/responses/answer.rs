@@ -31,6 +31,7 @@ const RESERVED: &[&str] = &[
     "output",
     "output_text",
     "usage",
+    "item",
     "output_item",
     "event",
 ];

@@ -254,6 +254,29 @@ fn items_and_fields_of_the_vendors_own_stand_where_it_had_them() {
 }
 
 #[test]
+fn fields_that_only_the_vendor_knows_stand_in_their_item() {
+    let item = |json: &str| attribute_event("item", json);
+    let seen = fold(vec![
+        item(r#"{"type":"message","phase":"commentary","id":"evil"}"#),
+        text("One"),
+        item(r#"{"type":"message","phase":"final_answer"}"#),
+        text("Two"),
+        item(r#"{"type":"function_call","namespace":"n"}"#),
+        call(0, "c", "f"),
+        // Of an item that showed nothing.
+        item(r#"{"type":"reasoning","x":1}"#),
+        call(1, "d", "g"),
+    ]);
+    let output = &seen["output"];
+    assert_eq!(kinds(&seen), ["message", "message", "function_call", "function_call"]);
+    assert_eq!(output[0]["phase"], "commentary");
+    assert_ne!(output[0]["id"], "evil");
+    assert_eq!(output[1]["phase"], "final_answer");
+    assert_eq!(output[2]["namespace"], "n");
+    assert_eq!(output[3].get("x"), None);
+}
+
+#[test]
 fn an_image_is_a_call_of_the_vendors_tool() {
     let media = |kind| {
         let (media_type, base64) = ("image/webp".to_owned(), "AAAA".to_owned());

@@ -61,7 +61,26 @@ pub struct Item {
     pub id: String,
     pub status: Status,
     pub body: Body,
+    /// Members that only its vendor knows.
+    extra: Extra,
 }
+
+type Extra = Vec<(String, Box<RawValue>)>;
+
+/// Members of items that are the host's to write.
+const OWN_MEMBERS: &[&str] = &[
+    "id",
+    "type",
+    "status",
+    "role",
+    "content",
+    "summary",
+    "encrypted_content",
+    "call_id",
+    "name",
+    "arguments",
+    "input",
+];
 
 pub enum Body {
     Message(Vec<Part>),
@@ -75,6 +94,18 @@ pub enum Body {
         kind: String,
         json: Box<RawValue>,
     },
+}
+
+impl Body {
+    fn kind(&self) -> &str {
+        match self {
+            Self::Message(_) => "message",
+            Self::Reasoning { .. } => "reasoning",
+            Self::Call(Call { custom: false, .. }) => "function_call",
+            Self::Call(Call { custom: true, .. }) => "custom_tool_call",
+            Self::Other { kind, .. } => kind,
+        }
+    }
 }
 
 pub struct Call {
@@ -165,12 +196,22 @@ pub struct Output {
     pieces: usize,
     calls: usize,
     ending: Option<Ending>,
+    /// The type of the item to come, and members of it that only its vendor knows.
+    coming: Option<(String, Extra)>,
 }
 
 impl Output {
     pub fn new(request: RequestId, asked: Asked) -> Self {
-        let (items, open, pieces, calls, ending) = (Vec::with_capacity(2), None, 0, 0, None);
-        Self { request, asked, items, open, pieces, calls, ending }
+        Self {
+            request,
+            asked,
+            items: Vec::with_capacity(2),
+            open: None,
+            pieces: 0,
+            calls: 0,
+            ending: None,
+            coming: None,
+        }
     }
 
     pub fn ending(&self) -> &Ending {
@@ -274,6 +315,10 @@ impl Output {
             }
             Event::Attribute(field) if field.name == "output_item" => {
                 self.vendors_own(&field.json, watch)?;
+            }
+            Event::Attribute(field) if field.name == "item" => {
+                self.close_open(watch);
+                self.coming = coming(&field.json);
             }
             // Texts and log probabilities are dealt with above, the rest isn't output.
             _ => {}
@@ -541,7 +586,9 @@ impl Output {
     ) -> Result<usize, Failure> {
         self.count()?;
         let at = self.items.len();
-        self.items.push(Item { id, status: Status::InProgress, body });
+        let extra = self.coming.take().filter(|(kind, _)| kind == body.kind());
+        let extra = extra.map(|(_, extra)| extra).unwrap_or_default();
+        self.items.push(Item { id, status: Status::InProgress, body, extra });
         self.tell(at, What::Added, watch);
         Ok(at)
     }
@@ -585,7 +632,7 @@ impl Output {
 /// True for events that are part of the output.
 pub fn is_output(event: &Event) -> bool {
     match event {
-        Event::Attribute(field) => matches!(field.name.as_str(), "output_item" | "event"),
+        Event::Attribute(field) => matches!(field.name.as_str(), "item" | "output_item" | "event"),
         Event::Text(_)
         | Event::Refusal(_)
         | Event::Thinking(_)
@@ -625,6 +672,16 @@ fn only_one(choice: u32) -> Result<(), Failure> {
     }
 }
 
+/// Members ahead of their item. Nothing if they can't be read, as with all attributes.
+fn coming(json: &str) -> Option<(String, Extra)> {
+    let json = one_line(json)?;
+    let members: BTreeMap<Cow<'_, str>, &RawValue> = serde_json::from_str(json.get()).ok()?;
+    let kind = serde_json::from_str(members.get("type")?.get()).ok()?;
+    let own = |name: &str| OWN_MEMBERS.contains(&name);
+    let extra = members.into_iter().filter(|(name, _)| !own(name));
+    Some((kind, extra.map(|(name, json)| (name.into_owned(), json.to_owned())).collect()))
+}
+
 fn unreadable() -> Failure {
     Failure::plugin("the adapter gave an item of the output that isn't one")
 }
@@ -653,26 +710,21 @@ impl Serialize for Item {
         }
         let mut object = to.serialize_map(None)?;
         object.serialize_entry("id", &self.id)?;
+        object.serialize_entry("type", self.body.kind())?;
         match &self.body {
             Body::Message(parts) => {
-                object.serialize_entry("type", "message")?;
                 object.serialize_entry("status", self.status.as_str())?;
                 object.serialize_entry("role", "assistant")?;
                 object.serialize_entry("content", parts)?;
             }
             Body::Reasoning { summary, encrypted } => {
-                object.serialize_entry("type", "reasoning")?;
                 object.serialize_entry("summary", &Summary(summary))?;
                 if let Some(encrypted) = encrypted {
                     object.serialize_entry("encrypted_content", encrypted)?;
                 }
             }
             Body::Call(call) => {
-                let (kind, member) = match call.custom {
-                    true => ("custom_tool_call", "input"),
-                    false => ("function_call", "arguments"),
-                };
-                object.serialize_entry("type", kind)?;
+                let member = if call.custom { "input" } else { "arguments" };
                 object.serialize_entry("status", self.status.as_str())?;
                 object.serialize_entry("call_id", &call.call_id)?;
                 object.serialize_entry("name", &call.name)?;
@@ -683,6 +735,9 @@ impl Serialize for Item {
                 )?;
             }
             Body::Other { .. } => {}
+        }
+        for (name, json) in &self.extra {
+            object.serialize_entry(name, json)?;
         }
         object.end()
     }

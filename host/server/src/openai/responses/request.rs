@@ -299,6 +299,10 @@ impl WireRequest {
         let mut messages = input.messages;
         if let Some(text) = self.instructions {
             messages.insert(0, system(text));
+            // A vendor with this protocol forgets instructions and remembers messages, so its
+            // adapter must know which this is. To others it is all the same.
+            keep(&mut extra, "instructions", json("true"));
+            asked.granted.push("instructions");
         }
         if messages.is_empty() && asked.needed.is_empty() {
             return Err(Failure::invalid("input", "Invalid 'input': the list is empty."));

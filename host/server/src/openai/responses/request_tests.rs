@@ -85,7 +85,8 @@ fn a_text_is_a_users_message() {
         ]
     );
     assert_eq!(chat.dialect, Dialect::OpenAiResponses);
-    assert!(!chat.stream && chat.extra.is_empty());
+    assert!(!chat.stream);
+    assert_eq!(fields(&chat.extra), json!({ "instructions": true }));
 }
 
 #[test]

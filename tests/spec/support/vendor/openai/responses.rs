@@ -207,6 +207,13 @@ struct Responses {
     body: Value,
 }
 
+/// An item as it begins and ends, and the events between: their types and own members.
+struct Made {
+    begun: Value,
+    item: Value,
+    events: Vec<(String, Value)>,
+}
+
 impl Responses {
     fn response(&self, asked: &Asked, status: &str, output: Value, usage: Value) -> Value {
         let body = &self.body;
@@ -265,9 +272,7 @@ impl Responses {
         tools.into_iter().any(|known| known["type"] == "custom" && known["name"] == tool)
     }
 
-    /// The items, each with the events that tell how it came to be, between its being added and
-    /// done: the event's type and its own members.
-    fn items(&self, asked: &Asked, turn: &Turn) -> Vec<(Value, Value, Vec<(String, Value)>)> {
+    fn items(&self, asked: &Asked, turn: &Turn) -> Vec<Made> {
         let mut items = Vec::new();
         if asked.model == "background" {
             return items;
@@ -288,7 +293,7 @@ impl Responses {
             if self.encrypts() {
                 item["encrypted_content"] = json!(ENCRYPTED);
             }
-            items.push((begun, item, events));
+            items.push(Made { begun, item, events });
         }
         if asked.model == "web-search" {
             let item = |status: &str| {
@@ -299,7 +304,7 @@ impl Responses {
             };
             let event = |state: &str| (format!("response.web_search_call.{state}"), json!({}));
             let events = vec![event("in_progress"), event("searching"), event("completed")];
-            items.push((item("in_progress"), item("completed"), events));
+            items.push(Made { begun: item("in_progress"), item: item("completed"), events });
         }
         if asked.model == "refusal" {
             let refusal = "I can't help with that.";
@@ -329,21 +334,18 @@ impl Responses {
             let delta = |text| (format!("response.{event}.delta"), json!({ "delta": text }));
             let mut events: Vec<_> = fragments(&whole).into_iter().map(delta).collect();
             events.push((format!("response.{event}.done"), json!({ member: whole })));
-            items.push((item("in_progress", ""), item("completed", &whole), events));
+            let (begun, item) = (item("in_progress", ""), item("completed", &whole));
+            items.push(Made { begun, item, events });
         }
         items
     }
 
-    fn message(
-        kind: &str,
-        deltas: &[String],
-        part: &dyn Fn(&str) -> Value,
-    ) -> (Value, Value, Vec<(String, Value)>) {
+    fn message(kind: &str, deltas: &[String], part: &dyn Fn(&str) -> Value) -> Made {
         let whole = deltas.concat();
         let item = |status: &str, content: Value| {
             json!({
                 "id": MESSAGE_ID, "type": "message", "status": status, "role": "assistant",
-                "content": content,
+                "content": content, "phase": "final_answer",
             })
         };
         let of = |name: &str, value: Value| json!({ "content_index": 0, name: value });
@@ -360,7 +362,9 @@ impl Responses {
         let name = if kind == "refusal" { "refusal" } else { "text" };
         events.push((event("done"), of(name, json!(whole))));
         events.push(("response.content_part.done".to_owned(), of("part", part(&whole))));
-        (item("in_progress", json!([])), item("completed", json!([part(&whole)])), events)
+        let (begun, item) =
+            (item("in_progress", json!([])), item("completed", json!([part(&whole)])));
+        Made { begun, item, events }
     }
 }
 
@@ -381,7 +385,7 @@ impl Protocol for Responses {
             response["error"] = json!({ "code": "server_error", "message": message });
             return response;
         }
-        let items = self.items(asked, turn).into_iter().map(|(_, item, _)| item).collect();
+        let items = self.items(asked, turn).into_iter().map(|made| made.item).collect();
         self.response(asked, status, items, Self::usage(turn))
     }
 
@@ -399,7 +403,8 @@ impl Protocol for Responses {
             add("response.failed", json!({ "response": self.whole(asked, turn) }));
             return all;
         }
-        for (index, (begun, item, events)) in self.items(asked, turn).into_iter().enumerate() {
+        for (index, made) in self.items(asked, turn).into_iter().enumerate() {
+            let Made { begun, item, events } = made;
             add("response.output_item.added", json!({ "output_index": index, "item": begun }));
             for (kind, mut members) in events {
                 members["item_id"] = item["id"].clone();

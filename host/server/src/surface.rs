@@ -22,6 +22,7 @@ use keyward::{
 
 use crate::{
     access::{AccessSource, Denied, Peer},
+    anthropic::{self, Anthropic},
     body::{Intake, MAX_BODY},
     dialect::Dialect,
     openai::{self, OpenAi},
@@ -52,7 +53,7 @@ pub fn open_router(gateway: Gateway) -> Router {
 
 fn dialects(gateway: Gateway, max_body: usize) -> Router {
     let surface = Arc::new(Surface { gateway, intake: Intake::new(max_body) });
-    Router::new().merge(openai::routes()).with_state(surface)
+    Router::new().merge(openai::routes()).merge(anthropic::routes()).with_state(surface)
 }
 
 /// Puts access in front of routes, and errors where there are none.
@@ -88,7 +89,11 @@ async fn admit(caller: Caller, mut request: Request, next: Next) -> Response {
         Err(failure) => return error(request.uri(), &failure),
     };
     request.extensions_mut().insert(Arrival { id, caller });
+    let dialect = dialect_of(request.uri());
     let mut response = next.run(request).await;
+    if dialect == Spoken::Anthropic {
+        response = anthropic::error::named(response, id);
+    }
     if let Ok(id) = HeaderValue::from_str(&id.to_string()) {
         response.headers_mut().insert(&REQUEST, id);
     }
@@ -121,13 +126,33 @@ async fn wrong_method(method: Method, uri: Uri) -> Response {
     refusal(&uri, StatusCode::METHOD_NOT_ALLOWED, "method_not_supported", &message)
 }
 
-/// An error in the shape of the dialect that has this path.
-fn refusal(_uri: &Uri, status: StatusCode, code: &str, message: &str) -> Response {
-    OpenAi::refusal(status, code, message)
+/// Whose errors a path's callers expect.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Spoken {
+    OpenAi,
+    Anthropic,
 }
 
-fn error(_uri: &Uri, failure: &Failure) -> Response {
-    OpenAi::error(failure)
+fn dialect_of(uri: &Uri) -> Spoken {
+    match uri.path().strip_prefix(anthropic::PATH) {
+        Some(rest) if rest.is_empty() || rest.starts_with('/') => Spoken::Anthropic,
+        _ => Spoken::OpenAi,
+    }
+}
+
+/// An error in the shape of the dialect that has this path.
+fn refusal(uri: &Uri, status: StatusCode, code: &str, message: &str) -> Response {
+    match dialect_of(uri) {
+        Spoken::OpenAi => OpenAi::refusal(status, code, message),
+        Spoken::Anthropic => Anthropic::refusal(status, code, message),
+    }
+}
+
+fn error(uri: &Uri, failure: &Failure) -> Response {
+    match dialect_of(uri) {
+        Spoken::OpenAi => OpenAi::error(failure),
+        Spoken::Anthropic => Anthropic::error(failure),
+    }
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What Keyward promises, shown from outside: the real program, real plugins, the real OpenAI SDK,
+//! What Keyward promises, shown from outside: the real program, real plugins, the real SDKs,
 //! and vendors that do as they are told.
 //!
 //! Each module specifies one thing and its tests read as sentences. `tests/README.md` tells how to
@@ -11,6 +11,7 @@
     reason = "a test that can't go on has failed"
 )]
 
+mod anthropic_sdk;
 mod cli;
 mod config;
 mod credentials;

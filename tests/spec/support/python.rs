@@ -1,4 +1,4 @@
-//! The real OpenAI SDK in a Python environment of its own, made once under `target/`.
+//! The real SDKs in a Python environment of its own, made once under `target/`.
 //!
 //! What it takes: `python3` with `venv`, and a package index for the first run. As root on Debian
 //! the missing `python3-venv` is installed; anyone else is told to.
@@ -15,14 +15,26 @@ use serde_json::Value;
 
 use super::{kept, lock, project};
 
-/// Runs `tests/python/suite.py` against `base_url` and returns what each case saw, by its name.
+/// Runs the OpenAI SDK's suite against `base_url` and returns what each case saw, by its name.
 pub fn suite(base_url: &str, api_key: &str, prefix: &str) -> BTreeMap<String, Value> {
+    run("suite.py", base_url, api_key, prefix)
+}
+
+/// The same with the Anthropic SDK.
+pub fn anthropic_suite(base_url: &str, api_key: &str, prefix: &str) -> BTreeMap<String, Value> {
+    run("anthropic_suite.py", base_url, api_key, prefix)
+}
+
+fn run(suite: &str, base_url: &str, api_key: &str, prefix: &str) -> BTreeMap<String, Value> {
     let output = Command::new(python())
-        .arg(project().join("tests/python/suite.py"))
+        .arg(project().join("tests/python").join(suite))
         .args([base_url, api_key, prefix])
         // Neither may steer the SDK away from what is under test, nor may a proxy.
         .env_remove("OPENAI_API_KEY")
         .env_remove("OPENAI_BASE_URL")
+        .env_remove("ANTHROPIC_API_KEY")
+        .env_remove("ANTHROPIC_AUTH_TOKEN")
+        .env_remove("ANTHROPIC_BASE_URL")
         .env("NO_PROXY", "*")
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .output()
@@ -53,7 +65,7 @@ fn python() -> &'static Path {
             let output = Command::new(&python).args(install).arg(&wanted).output().unwrap();
             assert!(
                 output.status.success(),
-                "the OpenAI SDK could not be installed from the package index:\n{}",
+                "the SDKs could not be installed from the package index:\n{}",
                 String::from_utf8_lossy(&output.stderr)
             );
             fs::copy(&wanted, &done).unwrap();

@@ -3,7 +3,8 @@
 //! Blocks stand in the order in which they began. Text goes on in a block until something else
 //! comes between. What the contract has no event for comes as attributes: `content_block` is a whole
 //! block of a type that only its vendor knows, or an empty text block where the vendor began a new
-//! one; `content_block_delta` goes on with the block before; all others are fields of the message.
+//! one; `content_block_delta` goes on with the block before; `content_block_fields` are fields of the
+//! block that begins next; all others are fields of the message.
 //!
 //! This dialect has one answer to a prompt, so other choices than the first are passed over.
 
@@ -45,7 +46,23 @@ const RESERVED: &[&str] = &[
     "error",
     "content_block",
     "content_block_delta",
+    "content_block_fields",
 ];
+
+/// Fields of a block that are the host's to write.
+const RESERVED_IN_BLOCKS: &[&str] =
+    &["type", "text", "thinking", "signature", "data", "id", "name", "input", "citations"];
+
+/// Fields of one block that the contract doesn't know.
+pub type BlockFields = BTreeMap<String, Box<RawValue>>;
+
+/// The fields in a `content_block_fields` attribute.
+pub fn block_fields(json: &str) -> BlockFields {
+    let fields = one_line(json).and_then(|json| serde_json::from_str(json.get()).ok());
+    let mut fields: BlockFields = fields.unwrap_or_default();
+    fields.retain(|name, _| !RESERVED_IN_BLOCKS.contains(&name.as_str()));
+    fields
+}
 
 /// What names an answer.
 #[derive(Clone, Debug)]
@@ -273,6 +290,8 @@ pub fn own_delta(json: &str) -> Option<Box<RawValue>> {
 pub struct MessageFolder {
     identity: Identity,
     blocks: Vec<Block>,
+    /// By the block's place.
+    fields: BTreeMap<usize, BlockFields>,
     usage: Usage,
     ending: Ending,
     attributes: Vec<(String, Box<RawValue>)>,
@@ -309,6 +328,7 @@ impl MessageFolder {
         Self {
             identity,
             blocks: Vec::with_capacity(1),
+            fields: BTreeMap::new(),
             usage: Usage::default(),
             ending: Ending::default(),
             attributes: Vec::new(),
@@ -369,6 +389,9 @@ impl MessageFolder {
     fn attribute(&mut self, field: contract::Attribute) -> Result<(), Failure> {
         match field.name.as_str() {
             "usage" => self.usage.add_own(&field.json),
+            "content_block_fields" => {
+                self.fields.insert(self.blocks.len(), block_fields(&field.json));
+            }
             "content_block" => {
                 let block = match own_block(&field.json)? {
                     OwnBlock::Text => Block::Text { text: String::new(), citations: Vec::new() },
@@ -494,7 +517,7 @@ impl Serialize for MessageFolder {
         object.serialize_entry("type", "message")?;
         object.serialize_entry("role", "assistant")?;
         object.serialize_entry("model", &self.identity.model)?;
-        object.serialize_entry("content", &Blocks(&self.blocks))?;
+        object.serialize_entry("content", &Blocks(self))?;
         self.ending.write(&mut object)?;
         object.serialize_entry("usage", &self.usage)?;
         for (name, json) in &self.attributes {
@@ -504,17 +527,20 @@ impl Serialize for MessageFolder {
     }
 }
 
-struct Blocks<'a>(&'a [Block]);
+struct Blocks<'a>(&'a MessageFolder);
 
 impl Serialize for Blocks<'_> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        let mut list = to.serialize_seq(Some(self.0.len()))?;
-        for block in self.0 {
-            list.serialize_element(block)?;
+        let Self(folder) = self;
+        let mut list = to.serialize_seq(Some(folder.blocks.len()))?;
+        for (at, block) in folder.blocks.iter().enumerate() {
+            list.serialize_element(&BlockOut(block, folder.fields.get(&at)))?;
         }
         list.end()
     }
 }
+
+struct BlockOut<'a>(&'a Block, Option<&'a BlockFields>);
 
 impl Block {
     fn len(&self) -> usize {
@@ -528,37 +554,41 @@ impl Block {
     }
 }
 
-impl Serialize for Block {
+impl Serialize for BlockOut<'_> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        if let Self::Other { json, input } = self {
+        let Self(block, fields) = self;
+        if let Block::Other { json, input } = block {
             return with_input(json, input).serialize(to);
         }
         let mut object = to.serialize_map(None)?;
-        match self {
-            Self::Text { text, citations } => {
+        match block {
+            Block::Text { text, citations } => {
                 object.serialize_entry("type", "text")?;
                 object.serialize_entry("text", text)?;
                 if !citations.is_empty() {
                     object.serialize_entry("citations", citations)?;
                 }
             }
-            Self::Thinking { thinking, signature } => {
+            Block::Thinking { thinking, signature } => {
                 object.serialize_entry("type", "thinking")?;
                 object.serialize_entry("thinking", thinking)?;
                 object.serialize_entry("signature", signature)?;
             }
-            Self::Redacted { data } => {
+            Block::Redacted { data } => {
                 object.serialize_entry("type", "redacted_thinking")?;
                 object.serialize_entry("data", data)?;
             }
-            Self::Call { id, name, input, .. } => {
+            Block::Call { id, name, input, .. } => {
                 object.serialize_entry("type", "tool_use")?;
                 object.serialize_entry("id", id)?;
                 object.serialize_entry("name", name)?;
                 let input: Option<&RawValue> = serde_json::from_str(input).ok();
                 object.serialize_entry("input", &input)?;
             }
-            Self::Other { .. } => {}
+            Block::Other { .. } => {}
+        }
+        for (name, value) in fields.iter().flat_map(|fields| fields.iter()) {
+            object.serialize_entry(name, value)?;
         }
         object.end()
     }

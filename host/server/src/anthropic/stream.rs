@@ -21,8 +21,8 @@ use serde_json::value::RawValue;
 
 use super::{
     answer::{
-        self, CHOICE, Ending, Identity, MAX_BLOCKS, OwnBlock, Usage, attribute, own_block,
-        own_delta,
+        self, BlockFields, CHOICE, Ending, Identity, MAX_BLOCKS, OwnBlock, Usage, attribute,
+        block_fields, own_block, own_delta,
     },
     error,
 };
@@ -48,6 +48,8 @@ pub struct EventWriter {
     usage: Usage,
     ending: Ending,
     attributes: Vec<(String, Box<RawValue>)>,
+    /// Of the block that begins next.
+    fields: BlockFields,
     warnings: Warnings,
 }
 
@@ -82,6 +84,14 @@ enum Start<'a> {
 }
 
 #[derive(Serialize)]
+struct StartWith<'a, S: Serialize + ?Sized> {
+    #[serde(flatten)]
+    start: &'a S,
+    #[serde(flatten)]
+    fields: BlockFields,
+}
+
+#[derive(Serialize)]
 struct Empty {}
 
 #[derive(Serialize)]
@@ -105,6 +115,7 @@ impl EventWriter {
             usage: Usage::default(),
             ending: Ending::default(),
             attributes: Vec::new(),
+            fields: BlockFields::new(),
             warnings,
         }
     }
@@ -152,9 +163,13 @@ impl EventWriter {
     fn attribute(&mut self, field: &contract::Attribute, out: &mut Vec<u8>) -> Result<(), Failure> {
         match field.name.as_str() {
             "usage" => self.usage.add_own(&field.json),
+            "content_block_fields" => self.fields = block_fields(&field.json),
             "content_block" => match own_block(&field.json)? {
                 OwnBlock::Text => self.begin(Kind::Text, &Start::Text { text: "" }, out)?,
-                OwnBlock::Other(json) => self.begin(Kind::Other, &json, out)?,
+                OwnBlock::Other(json) => {
+                    self.fields.clear();
+                    self.begin(Kind::Other, &json, out)?;
+                }
             },
             "content_block_delta" => match (self.blocks.back(), own_delta(&field.json)) {
                 (Some(Block { kind: Kind::Other, .. }), Some(delta)) => self.delta(&delta, out),
@@ -260,7 +275,12 @@ impl EventWriter {
         );
         write_json(&index, sink);
         sink.extend_from_slice(b",\"content_block\":");
-        write_json(start, sink);
+        if self.fields.is_empty() {
+            write_json(start, sink);
+        } else {
+            let fields = std::mem::take(&mut self.fields);
+            write_json(&StartWith { start, fields }, sink);
+        }
         sink.extend_from_slice(b"}\n\n");
         self.settle(out);
         Ok(())

@@ -104,12 +104,16 @@ pub fn lower(
         Operation::Embed(embed) => contract::Operation::Embed(held.embed(embed)),
         Operation::ListModels => contract::Operation::ListModels,
         Operation::Probe => contract::Operation::Probe,
+        Operation::CountTokens(count) => contract::Operation::Other(held.count_tokens(count)),
     };
     if held.pieces.len() > MAX_PIECES {
         return Err(Failure::invalid("messages", format!("more than {MAX_PIECES} parts")));
     }
     Ok((lowered, held))
 }
+
+/// What adapters that count know the operation by.
+const COUNT_TOKENS: &str = "count-tokens";
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
@@ -264,6 +268,23 @@ impl Held {
             cache: tool.cache.clone(),
             extra: self.fields(&tool.extra),
         }
+    }
+
+    /// A body as its vendor takes it: the model, and a mark in the place of each other field.
+    fn count_tokens(&mut self, count: &operation::CountTokens) -> contract::Other {
+        let mut body = b"{\"model\":\"".to_vec();
+        escape_json(count.model.as_str(), &mut body);
+        body.push(b'"');
+        for field in &count.fields {
+            body.extend_from_slice(b",\"");
+            escape_json(&field.name, &mut body);
+            body.extend_from_slice(b"\":");
+            body.extend_from_slice(self.value(&field.value).json.as_bytes());
+        }
+        body.push(b'}');
+        // Made of strings and ASCII.
+        let json = String::from_utf8(body).unwrap_or_default();
+        contract::Other { kind: COUNT_TOKENS.to_owned(), json }
     }
 
     fn embed(&mut self, embed: &operation::Embed) -> contract::Embed {
@@ -566,6 +587,29 @@ mod tests {
         assert!(first.value.bytes().all(|b| b.is_ascii_alphanumeric()));
         assert!(second.blank);
         assert_ne!(first.value, second.value);
+    }
+
+    #[test]
+    fn a_prompt_to_be_counted_stays_behind_as_well() {
+        let field = |name: &str, value: &str| Field { name: name.into(), value: json(value) };
+        let count = operation::CountTokens {
+            model: ModelName::new("m\"1").unwrap(),
+            fields: vec![
+                field("messages", r#"[{"role":"user","content":"the secret plan"}]"#),
+                field("thinking", r#"{"type":"adaptive"}"#),
+            ],
+        };
+        let operation = Operation::CountTokens(Arc::new(count));
+        let other = |readable| match lower(&operation, readable).unwrap() {
+            (contract::Operation::Other(other), held) => (other, held),
+            _ => unreachable!(),
+        };
+        let (given, held) = other(false);
+        assert_eq!(given.kind, "count-tokens");
+        assert!(!given.json.contains("secret") && !given.json.contains("adaptive"), "{given:?}");
+        let whole = r#"{"model":"m\"1","messages":[{"role":"user","content":"the secret plan"}],"thinking":{"type":"adaptive"}}"#;
+        assert_eq!(held.fill_json(given.json).unwrap(), whole);
+        assert_eq!(other(true).0.json, whole);
     }
 
     #[test]

@@ -30,7 +30,7 @@ use crate::{
     exchange::Exchange,
     ids::{ModelName, ProviderName, RequestId},
     metering::{self, AttemptRecord, Estimate, Meter, RowQuery, Summary, SummaryQuery, Tokens},
-    operation::{Chat, Embed, Operation},
+    operation::{Chat, CountTokens, Embed, Field, Operation},
     routing::{self, Candidate, Decision, Reason},
     sandbox::{Compiler, EngineError, Sandbox, Worker},
     store::{DataDir, KeyValue, SledStore, Store, StoreError},
@@ -126,6 +126,17 @@ pub struct ListedModel {
     pub provider: ProviderName,
     /// Seconds since 1970, if known.
     pub created: Option<u64>,
+}
+
+/// The tokens of a prompt.
+#[derive(Clone, Debug)]
+pub struct Counted {
+    pub provider: ProviderName,
+    /// The model asked of the provider.
+    pub model: ModelName,
+    pub tokens: u64,
+    /// The host's own count, not the vendor's.
+    pub estimated: bool,
 }
 
 impl Gateway {
@@ -232,6 +243,47 @@ impl Gateway {
         };
         let with_model = |model| Operation::Embed(Arc::new(Embed { model, ..request.clone() }));
         self.answer(id, asked, caller, with_model).await
+    }
+
+    /// The tokens of a chat's prompt: counted by the vendor if its adapter can and the vendor speaks
+    /// the protocol of `fields` (the request's body without its model), else estimated. Nobody is
+    /// billed and nothing is recorded.
+    ///
+    /// # Errors
+    /// If no provider has the model, or the vendor that counts refuses to.
+    pub async fn count_tokens(
+        &self,
+        id: RequestId,
+        request: &Chat,
+        fields: Vec<Field>,
+    ) -> Result<Counted, Failure> {
+        let decision = self.decide(&request.model, OperationKind::Chat).await?;
+        // `decide` never returns an empty list.
+        let first = decision.candidates.into_iter().next();
+        let Candidate { provider, model, .. } = first.ok_or_else(|| {
+            Failure::new(FailureKind::Unavailable, Fault::Host, "no provider was left to try")
+        })?;
+        let operation = CountTokens { model: model.clone(), fields };
+        let operation = Operation::CountTokens(Arc::new(operation));
+        let place = provider.place().await?;
+        let name = provider.name.clone();
+        let mut exchange = Exchange::open(provider, &operation, id).await?;
+        let mut counted = None;
+        while let Some(events) = exchange.next().await {
+            match events {
+                Ok(events) => counted = events.iter().filter_map(counted_input).last().or(counted),
+                Err(failure) if failure.kind == FailureKind::Unsupported => break,
+                Err(failure) => return Err(failure),
+            }
+        }
+        drop(place);
+        let estimate = || attempt::estimate(request.prompt_bytes()).input.unwrap_or_default().0;
+        Ok(Counted {
+            provider: name,
+            model,
+            tokens: counted.unwrap_or_else(estimate),
+            estimated: counted.is_none(),
+        })
     }
 
     async fn answer(
@@ -509,6 +561,13 @@ impl Gateway {
                 format!("there is no provider '{name}' in the configuration"),
             )),
         }
+    }
+}
+
+fn counted_input(event: &Event) -> Option<u64> {
+    match event {
+        Event::Usage(usage) => usage.input,
+        _ => None,
     }
 }
 

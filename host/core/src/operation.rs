@@ -30,6 +30,16 @@ pub enum Operation {
     Embed(Arc<Embed>),
     ListModels,
     Probe,
+    /// The tokens of a prompt, without an answer. The contract has no case for it yet.
+    CountTokens(Arc<CountTokens>),
+}
+
+/// A request for a count, in the protocol of a vendor that counts.
+#[derive(Clone, Debug)]
+pub struct CountTokens {
+    pub model: ModelName,
+    /// The request's body without its model. All of it is content.
+    pub fields: Vec<Field>,
 }
 
 /// Which protocol the caller spoke; adapters are told its name in the contract's spelling.
@@ -189,6 +199,15 @@ impl Chat {
             estimator.add(&tool.parameters);
         }
         Tokens(estimator.tokens())
+    }
+
+    /// Bytes of all that the model reads: content and tools.
+    pub fn prompt_bytes(&self) -> u64 {
+        let tool = |tool: &Tool| {
+            let description = tool.description.as_ref().map_or(0, String::len);
+            (tool.name.len() + description + tool.parameters.len()) as u64
+        };
+        self.content_bytes() + self.tools.iter().map(tool).sum::<u64>()
     }
 }
 

@@ -1,6 +1,7 @@
 //! Who may speak to this server at all.
 //!
-//! With tokens configured, a request carries one of them as `Authorization: Bearer`. Tokens are kept
+//! With tokens configured, a request carries one of them as `Authorization: Bearer` or, as some SDKs
+//! send it, as `x-api-key`; where both are given the former counts. Tokens are kept
 //! as SHA-256 digests and all of them are compared, in constant time, so that neither the place nor
 //! the length of a match shows in the time an answer takes.
 //!
@@ -103,7 +104,7 @@ const NO_TOKEN: [u8; 32] = [0; 32];
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
     #[error(
-        "No API key was given. Send one of the tokens configured under `server.tokens` in an Authorization header (Authorization: Bearer TOKEN)."
+        "No API key was given. Send one of the tokens configured under `server.tokens` in an Authorization header (Authorization: Bearer TOKEN) or as x-api-key."
     )]
     NoToken,
     #[error(
@@ -137,11 +138,7 @@ impl Access {
             check_local(peer, uri, headers)?;
             return Ok(Caller { name: "local".into() });
         }
-        let mut values = headers.get_all(header::AUTHORIZATION).iter();
-        let (Some(value), None) = (values.next(), values.next()) else {
-            return Err(Denied::NoToken);
-        };
-        let token = bearer(value.as_bytes()).ok_or(Denied::NoToken)?;
+        let token = shown(headers).ok_or(Denied::NoToken)?;
         if token.len() > MAX_TOKEN {
             return Err(Denied::WrongToken);
         }
@@ -154,6 +151,18 @@ impl Access {
         }
         found.map(|name| Caller { name: name.clone() }).ok_or(Denied::WrongToken)
     }
+}
+
+/// The token of a request. A header given twice shows none.
+fn shown(headers: &HeaderMap) -> Option<&[u8]> {
+    let one = |name: &str| {
+        let mut values = headers.get_all(name).iter();
+        values.next().filter(|_| values.next().is_none()).map(http::HeaderValue::as_bytes)
+    };
+    if headers.contains_key(header::AUTHORIZATION) {
+        return bearer(one(header::AUTHORIZATION.as_str())?);
+    }
+    one("x-api-key").map(<[u8]>::trim_ascii).filter(|token| !token.is_empty())
 }
 
 fn bearer(value: &[u8]) -> Option<&[u8]> {
@@ -267,6 +276,21 @@ mod tests {
         assert_eq!(check(&access, LOCAL, &[("host", "localhost")]), Err(Denied::NoToken));
         let twice = [("authorization", "Bearer token-a"), ("authorization", "Bearer token-b")];
         assert_eq!(check(&access, LOCAL, &twice), Err(Denied::NoToken));
+    }
+
+    #[test]
+    fn a_token_may_come_as_an_api_key() {
+        let access = with_tokens();
+        let ask = |headers: &[(&str, &str)]| check(&access, "203.0.113.5:1", headers);
+        assert_eq!(ask(&[("x-api-key", "token-b")]).as_deref(), Ok("bob"));
+        assert_eq!(ask(&[("x-api-key", "token-c")]), Err(Denied::WrongToken));
+        assert_eq!(ask(&[("x-api-key", "")]), Err(Denied::NoToken));
+        let twice = [("x-api-key", "token-a"), ("x-api-key", "token-b")];
+        assert_eq!(ask(&twice), Err(Denied::NoToken));
+        let both = |bearer| [("x-api-key", "token-a"), ("authorization", bearer)];
+        assert_eq!(ask(&both("Bearer token-b")).as_deref(), Ok("bob"));
+        assert_eq!(ask(&both("Bearer token-c")), Err(Denied::WrongToken));
+        assert_eq!(ask(&both("Basic eA==")), Err(Denied::NoToken));
     }
 
     #[test]

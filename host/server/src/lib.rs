@@ -3,8 +3,8 @@
 //! - [`serve`] accepts connections and bounds them: how many, how slow, how long after a shutdown.
 //! - [`access`] decides who may speak at all, before anything is read.
 //! - [`surface`] gives every request an id and puts all dialects behind one door;
-//! - [`openai`] speaks OpenAI's dialect: a request becomes an operation, events become an answer;
-//!   [`dialect`] is what it shares with others. [`ollama`] speaks Ollama's.
+//! - [`openai`], [`anthropic`] and [`ollama`] speak a dialect each: a request becomes an operation,
+//!   events become an answer; [`dialect`] is what they share.
 //! - [`control`] is what the command line asks of a running host, over a socket in its data folder.
 //!
 //! A dialect is pure translation in both directions and holds no state beyond one answer, so the
@@ -15,6 +15,7 @@
 #![allow(clippy::result_large_err)]
 
 pub mod access;
+pub mod anthropic;
 pub mod body;
 pub mod control;
 pub mod dialect;

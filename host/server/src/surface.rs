@@ -22,6 +22,7 @@ use keyward::{
 
 use crate::{
     access::{AccessSource, Denied, Peer},
+    anthropic::{self, Anthropic},
     body::{Intake, MAX_BODY},
     dialect::Dialect,
     ollama::{self, Ollama},
@@ -53,7 +54,11 @@ pub fn open_router(gateway: Gateway) -> Router {
 
 fn dialects(gateway: Gateway, max_body: usize) -> Router {
     let surface = Arc::new(Surface { gateway, intake: Intake::new(max_body) });
-    Router::new().merge(openai::routes()).merge(ollama::routes()).with_state(surface)
+    Router::new()
+        .merge(openai::routes())
+        .merge(anthropic::routes())
+        .merge(ollama::routes())
+        .with_state(surface)
 }
 
 /// Puts access in front of routes, and errors where there are none.
@@ -89,7 +94,11 @@ async fn admit(caller: Caller, mut request: Request, next: Next) -> Response {
         Err(failure) => return error(request.uri(), &failure),
     };
     request.extensions_mut().insert(Arrival { id, caller });
+    let dialect = dialect_of(request.uri());
     let mut response = next.run(request).await;
+    if dialect == Spoken::Anthropic {
+        response = anthropic::error::named(response, id);
+    }
     if let Ok(id) = HeaderValue::from_str(&id.to_string()) {
         response.headers_mut().insert(&REQUEST, id);
     }
@@ -122,18 +131,37 @@ async fn wrong_method(method: Method, uri: Uri) -> Response {
     refusal(&uri, StatusCode::METHOD_NOT_ALLOWED, "method_not_supported", &message)
 }
 
+/// Whose errors a path's callers expect.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Spoken {
+    OpenAi,
+    Anthropic,
+    Ollama,
+}
+
+fn dialect_of(uri: &Uri) -> Spoken {
+    let path = uri.path();
+    match path.strip_prefix(anthropic::PATH) {
+        Some(rest) if rest.is_empty() || rest.starts_with('/') => Spoken::Anthropic,
+        _ if ollama::owns(path) => Spoken::Ollama,
+        _ => Spoken::OpenAi,
+    }
+}
+
 /// An error in the shape of the dialect that has this path.
 fn refusal(uri: &Uri, status: StatusCode, code: &str, message: &str) -> Response {
-    match uri.path() {
-        path if ollama::owns(path) => Ollama::refusal(status, code, message),
-        _ => OpenAi::refusal(status, code, message),
+    match dialect_of(uri) {
+        Spoken::OpenAi => OpenAi::refusal(status, code, message),
+        Spoken::Anthropic => Anthropic::refusal(status, code, message),
+        Spoken::Ollama => Ollama::refusal(status, code, message),
     }
 }
 
 fn error(uri: &Uri, failure: &Failure) -> Response {
-    match uri.path() {
-        path if ollama::owns(path) => Ollama::error(failure),
-        _ => OpenAi::error(failure),
+    match dialect_of(uri) {
+        Spoken::OpenAi => OpenAi::error(failure),
+        Spoken::Anthropic => Anthropic::error(failure),
+        Spoken::Ollama => Ollama::error(failure),
     }
 }
 

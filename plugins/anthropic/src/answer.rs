@@ -6,12 +6,12 @@
 //! in the contract, so the only thing kept is which block is which call. What the contract has no
 //! event for (server tools and what later versions bring) goes out as an attribute.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use keyward_sdk::{
     Event, Failure, FinishReason, Output, Unit, Usage,
     contract::{Finish, TextDelta},
-    json::{Members, parse},
+    json::{self, Members, parse},
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -32,6 +32,8 @@ pub struct Answer {
     native: bool,
     tokens: Tokens,
     calls: Vec<Call>,
+    /// The last block was text.
+    after_text: bool,
     /// A reason for the end was given.
     finished: bool,
     /// The end was.
@@ -203,6 +205,13 @@ const KNOWN: [&str; 10] = [
     "stop_sequence",
 ];
 
+/// Members of blocks that are events of the contract's.
+const KNOWN_IN_BLOCKS: [&str; 9] =
+    ["type", "text", "thinking", "signature", "data", "id", "name", "input", "citations"];
+
+/// Counts as any length to the contract, but callers of the vendor's dialect tell it apart.
+const WINDOW_FULL: &str = "model_context_window_exceeded";
+
 impl Answer {
     pub fn new(native: bool) -> Self {
         Self { native, ..Self::default() }
@@ -317,8 +326,16 @@ impl Answer {
         out: &mut Output,
     ) -> Result<(), Failure> {
         let block: Block<'_> = parse(json.get())?;
+        let after_text = std::mem::replace(&mut self.after_text, block.kind == "text");
+        if self.native {
+            fields(&block.kind, json.get(), out)?;
+        }
         match block.kind.as_ref() {
             "text" => {
+                if self.native && after_text {
+                    // Events alone don't tell where one text ends and the next begins.
+                    out.attribute("content_block", r#"{"type":"text","text":""}"#);
+                }
                 push(out, Event::Text, block.text);
                 for citation in block.citations.into_iter().flatten() {
                     out.citation(CHOICE, citation.get());
@@ -381,12 +398,15 @@ impl Answer {
     fn stop(&mut self, stop: Stop, out: &mut Output) {
         let Some(reason) = stop.stop_reason else { return };
         self.finished = true;
+        if self.native && reason == WINDOW_FULL {
+            out.attribute("stop_reason", format!("\"{reason}\""));
+        }
         if let Some(explanation) = stop.stop_details.and_then(|details| details.explanation) {
             push(out, Event::Refusal, explanation);
         }
         let reason = match reason.as_str() {
             "end_turn" | "stop_sequence" => FinishReason::Stop,
-            "max_tokens" | "model_context_window_exceeded" => FinishReason::Length,
+            "max_tokens" | WINDOW_FULL => FinishReason::Length,
             "tool_use" => FinishReason::ToolCalls,
             "refusal" => FinishReason::Refusal,
             _ => FinishReason::Other(reason),
@@ -440,6 +460,23 @@ impl Answer {
             units,
         });
     }
+}
+
+/// What the contract doesn't know of the block that comes next, if it knows the block.
+fn fields(kind: &str, json: &str, out: &mut Output) -> Result<(), Failure> {
+    if !matches!(kind, "text" | "thinking" | "redacted_thinking" | "tool_use") {
+        return Ok(());
+    }
+    let members: Members<'_> = parse(json)?;
+    let unknown: BTreeMap<_, _> = members
+        .0
+        .into_iter()
+        .filter(|(name, value)| value.get() != "null" && !KNOWN_IN_BLOCKS.contains(&name.as_ref()))
+        .collect();
+    if !unknown.is_empty() {
+        out.attribute("content_block_fields", json::text(&unknown)?);
+    }
+    Ok(())
 }
 
 /// Writes a piece of text, unless there is none in it.

@@ -142,6 +142,8 @@ struct CacheControl<'a> {
 struct ToolEntry<'a> {
     #[serde(rename = "type", skip_serializing_if = "str::is_empty")]
     kind: &'a str,
+    /// Some of the vendor's own tools have none.
+    #[serde(skip_serializing_if = "str::is_empty")]
     name: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     description: Option<&'a str>,
@@ -236,6 +238,9 @@ impl<'a> Request<'a> {
                 }
             }
         }
+        // If the operation can't say all of it, it comes as the caller wrote it.
+        let own = native && chat.extra.iter().any(|field| field.name == "output_config");
+        let has_config = !own && (plan.effort.is_some() || format.is_some());
         Ok(Self {
             model: &chat.model,
             max_tokens: plan.max_tokens,
@@ -243,8 +248,7 @@ impl<'a> Request<'a> {
             messages: turns,
             tools,
             tool_choice,
-            output_config: (plan.effort.is_some() || format.is_some())
-                .then_some(OutputConfig { effort: plan.effort, format }),
+            output_config: has_config.then_some(OutputConfig { effort: plan.effort, format }),
             thinking: plan.thinking,
             sampling,
             stop_sequences: &chat.sampling.stop,
@@ -411,7 +415,10 @@ impl<'a> Conversation<'a> {
         if !self.native || system && self.turns.is_empty() {
             fields(&message.extra, false, out);
         }
-        let extra: &[Field] = if self.native { &message.extra } else { &[] };
+        // Those of a tool's message belong to the result, which is but a part of a turn.
+        let of_result = message.role == Role::Tool && message.answers.is_some();
+        let own: &[Field] = if self.native { &message.extra } else { &[] };
+        let extra = if of_result { &[] } else { own };
         let role = match message.role {
             Role::System | Role::Developer if self.turns.is_empty() => {
                 return parts(&message.parts, self.native, &mut self.system, out);
@@ -446,11 +453,12 @@ impl<'a> Conversation<'a> {
             Some(answer) if message.role == Role::Tool => {
                 let mut content = Content(Vec::with_capacity(message.parts.len()));
                 parts(&message.parts, self.native, &mut content.0, out)?;
-                items.push(Item::Block(Block::plain(BlockBody::ToolResult {
+                let body = BlockBody::ToolResult {
                     tool_use_id: &answer.call_id,
                     content,
                     is_error: answer.is_error,
-                })));
+                };
+                items.push(Item::Block(Block { extra: Fields(own), ..Block::plain(body) }));
             }
             _ => parts(&message.parts, self.native, items, out)?,
         }

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::{
     models::{Off, Thinking as Form, Traits},
+    request::DIALECT,
     settings::Settings,
 };
 
@@ -51,6 +52,14 @@ impl<'a> Plan<'a> {
         let Some(reasoning) = &chat.reasoning else { return nothing };
         let effort = reasoning.effort.as_deref();
         let budget = reasoning.budget_tokens;
+        if chat.dialect == DIALECT {
+            // In the vendor's own dialect thinking that the operation can't say comes as the caller
+            // wrote it, and an effort is a wish of its own that turns nothing on.
+            let own = chat.extra.iter().any(|field| field.name == "thinking");
+            if own || (budget.is_none() && effort != Some("none")) {
+                return Self { effort: effort.filter(|&effort| effort != "none"), ..nothing };
+            }
+        }
         if effort == Some("none") || budget == Some(0) {
             return match traits.off {
                 Off::Omit => nothing,

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use super::{kept, lock, project};
 
-/// Runs `tests/python/suite.py` against `base_url` and returns what each case saw, by its name.
+/// Runs the OpenAI SDK's suite against `base_url` and returns what each case saw, by its name.
 pub fn suite(base_url: &str, api_key: &str, prefix: &str) -> BTreeMap<String, Value> {
     run("suite.py", base_url, api_key, prefix)
 }
@@ -28,6 +28,9 @@ pub fn run(suite: &str, base_url: &str, api_key: &str, prefix: &str) -> BTreeMap
         // None may steer an SDK away from what is under test, nor may a proxy.
         .env_remove("OPENAI_API_KEY")
         .env_remove("OPENAI_BASE_URL")
+        .env_remove("ANTHROPIC_API_KEY")
+        .env_remove("ANTHROPIC_AUTH_TOKEN")
+        .env_remove("ANTHROPIC_BASE_URL")
         .env_remove("OLLAMA_API_KEY")
         .env_remove("OLLAMA_HOST")
         .env("NO_PROXY", "*")

@@ -186,7 +186,7 @@ impl Reader {
 }
 
 /// Serde_json's words without the line and column it adds to all of them.
-fn without_position(message: &str) -> &str {
+pub fn without_position(message: &str) -> &str {
     message.rfind(" at line ").map_or(message, |end| &message[..end])
 }
 

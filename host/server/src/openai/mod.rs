@@ -28,7 +28,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use http::StatusCode;
+use http::{HeaderMap, StatusCode, Uri};
 use keyward::{
     Failure, FailureKind,
     gateway::{Answer, ListedModel},
@@ -42,6 +42,7 @@ use self::{
     stream::ChunkWriter,
 };
 use crate::{
+    anthropic,
     dialect::{
         self, Dialect,
         answer::{as_json, streamed, whole},
@@ -128,7 +129,12 @@ impl<'a> From<&'a ListedModel> for Model<'a> {
     }
 }
 
-async fn models(State(surface): State<Arc<Surface>>) -> Response {
+async fn models(
+    State(surface): State<Arc<Surface>>,
+    Extension(arrival): Extension<Arrival>,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Response {
     #[derive(Serialize)]
     struct List<'a> {
         object: &'static str,
@@ -136,13 +142,24 @@ async fn models(State(surface): State<Arc<Surface>>) -> Response {
     }
 
     let models = surface.gateway.models().await;
+    if anthropic::models::wanted(&headers) {
+        return anthropic::error::named(anthropic::models::list(&models, &uri), arrival.id);
+    }
     let list = List { object: "list", data: models.iter().map(Model::from).collect() };
     as_json(serde_json::to_vec(&list).unwrap_or_default()).into_response()
 }
 
 /// The id may hold slashes, as `provider/model` does, written as they are or percent-encoded.
-async fn model(State(surface): State<Arc<Surface>>, Path(id): Path<String>) -> Response {
+async fn model(
+    State(surface): State<Arc<Surface>>,
+    Extension(arrival): Extension<Arrival>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+) -> Response {
     let models = surface.gateway.models().await;
+    if anthropic::models::wanted(&headers) {
+        return anthropic::error::named(anthropic::models::one(&models, &id), arrival.id);
+    }
     match models.iter().find(|model| model.id.as_str() == id) {
         Some(model) => {
             let model = serde_json::to_vec(&Model::from(model)).unwrap_or_default();

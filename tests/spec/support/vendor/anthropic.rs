@@ -29,6 +29,7 @@ pub fn answer(request: &Recorded, key: &str) -> Vec<Act> {
             Ok(asked) => script::chat(&Anthropic, &asked, request),
             Err(message) => invalid(&message),
         },
+        ("POST", "/v1/messages/count_tokens") => count(request),
         ("GET", "/v1/models") => {
             let data: Vec<Value> = MODELS.iter().map(|id| model(id)).collect();
             let body = json!({
@@ -45,6 +46,26 @@ pub fn answer(request: &Recorded, key: &str) -> Vec<Act> {
             }
         }
         _ => refuse(404, &Asked { model: request.target.clone(), ..Asked::default() }),
+    }
+}
+
+/// Tokens of a prompt; the same number for every prompt, so that an estimate is told apart.
+pub const COUNTED: u64 = 4711;
+
+fn count(request: &Recorded) -> Vec<Act> {
+    let mut body = request.json();
+    let asked = body["model"].as_str().unwrap_or_default().to_owned();
+    if !body["max_tokens"].is_null() || !body["stream"].is_null() {
+        return invalid("max_tokens: Extra inputs are not permitted");
+    }
+    body["max_tokens"] = json!(1);
+    match read(&body) {
+        Ok(_) if asked.starts_with("status-") => {
+            let asked = Asked { model: asked, ..Asked::default() };
+            script::fault(&Anthropic, &asked).unwrap_or_default()
+        }
+        Ok(_) => reply_json(200, &Anthropic.headers(), &json!({ "input_tokens": COUNTED })),
+        Err(message) => invalid(&message),
     }
 }
 
@@ -178,6 +199,9 @@ fn read_content(
                     return Err(format!("messages.{at}.content.0.image.source: Field required"));
                 };
                 images.push((kind.to_owned(), data.to_owned()));
+            }
+            Some("document") if block["source"]["type"] == "text" => {
+                all.push_str(block["source"]["data"].as_str().unwrap_or_default());
             }
             Some("tool_result") => {
                 let id = block["tool_use_id"].as_str().unwrap_or_default().to_owned();

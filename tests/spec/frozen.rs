@@ -104,9 +104,9 @@ fn an_adapter_of_every_released_version_serves_a_chat() {
             "providers:\n  mini:\n    endpoint: {}/v1\n    kind: local\n    models: [one]\n",
             vendor.url()
         );
-        let setup = Setup::new(&config, &[]).key("mini", &vendor.key);
+        let setup = Setup::new(&config, &[]);
         fs::copy(folder.join("mini.wasm"), setup.plugin("mini")).unwrap();
-        let gateway = setup.start();
+        let gateway = setup.key("mini", &vendor.key).start();
         run(async {
             let answer = gateway.caller().chat("mini/one", "good old times").await;
             assert_eq!(answer.said(), "You said: good old times", "{version:?}");

@@ -1,6 +1,6 @@
 // A whole adapter in JavaScript: chat, streamed and plain, for a vendor that speaks a little of
 // OpenAI's chat protocol. The names follow from `wit/adapter.wit`: the interface `adapter` has one
-// function and one resource, a variant is `{tag, val}`, an absent option `undefined`.
+// function and one resource, a variant is `{tag, val}`, an absent option `null`.
 
 const DESCRIPTOR = {
   name: "mini",
@@ -69,15 +69,15 @@ function* request(chat) {
     const content = message.parts.map((part) => part.body.val.value).join("");
     body.messages.push({ role: ROLES[message.role], content });
     for (const part of message.parts) {
-      if (part.cache !== undefined) yield dropped("cache");
+      if (part.cache !== null) yield dropped("cache");
       for (const field of part.extra) yield dropped(`extra.${field.name}`);
     }
     if (message.name) yield dropped("name");
     for (const field of message.extra) yield dropped(`extra.${field.name}`);
   }
   const { maxOutputTokens, temperature, ...rest } = chat.sampling;
-  if (maxOutputTokens !== undefined) body.max_tokens = maxOutputTokens;
-  if (temperature !== undefined) {
+  if (maxOutputTokens !== null) body.max_tokens = maxOutputTokens;
+  if (temperature !== null) {
     if (!(temperature >= 0 && temperature <= 2)) {
       const message = "this vendor takes temperatures from 0 to 2";
       throw new Failed("invalid-request", message, { param: "sampling.temperature" });
@@ -86,7 +86,7 @@ function* request(chat) {
   }
   if (chat.stream) Object.assign(body, { stream: true, stream_options: { include_usage: true } });
   for (const [name, value] of Object.entries(rest)) {
-    if (value === undefined || value.length === 0) continue;
+    if (value === null || value.length === 0) continue;
     yield dropped(`sampling.${name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)}`);
   }
   if (chat.reasoning) yield dropped("reasoning");
@@ -108,6 +108,7 @@ class Exchange {
   constructor(operation, _context) {
     this.operation = operation;
     this.status = 200;
+    this.requestId = null;
     this.started = this.finished = false;
   }
 
@@ -117,18 +118,18 @@ class Exchange {
       for (const input of inputs) for (const output of this.take(input)) outputs.push(output);
     } catch (failed) {
       if (!(failed instanceof Failed)) throw failed;
-      const { kind, message, code, param, status } = failed;
+      const { kind, message, code, param = null, status = null } = failed;
       outputs.push({
         tag: "failed",
         val: {
           kind: { tag: kind },
           fault: FAULTS[kind] ?? "vendor",
           message,
-          code,
-          type: undefined,
+          code: code ?? null,
+          type: null,
           param,
           status,
-          retryAfterMs: undefined,
+          retryAfterMs: null,
           requestId: this.requestId,
         },
       });
@@ -145,7 +146,7 @@ class Exchange {
         break;
       case "head":
         this.status = val.status;
-        this.requestId = val.headers.find(({ name }) => name === "x-request-id")?.value;
+        this.requestId = val.headers.find(({ name }) => name === "x-request-id")?.value ?? null;
         break;
       case "frame":
         yield* this.answer(val.data);
@@ -168,8 +169,8 @@ class Exchange {
   vendorError(error, status) {
     const kind = KINDS[status] ?? (status >= 500 ? "unavailable" : "invalid-request");
     return new Failed(kind, error?.message ?? "the vendor gave no reason", {
-      code: error?.code ?? undefined,
-      status: this.status >= 300 ? status : undefined,
+      code: error?.code,
+      status: this.status >= 300 ? status : null,
     });
   }
 
@@ -182,7 +183,7 @@ class Exchange {
     if (document.error) throw this.vendorError(document.error, 500);
     if (!this.started) {
       this.started = true;
-      yield event("started", { id: document.id, model: document.model });
+      yield event("started", { id: document.id ?? null, model: document.model ?? null });
     }
     const choice = document.choices?.[0];
     const text = (choice?.delta ?? choice?.message)?.content;
@@ -192,17 +193,16 @@ class Exchange {
       this.finished = true;
       const known = reason === "stop" || reason === "length";
       const end = known ? { tag: reason } : { tag: "other", val: reason };
-      yield event("finish", { choice: 0, reason: end, stopSequence: undefined });
+      yield event("finish", { choice: 0, reason: end, stopSequence: null });
     }
     const usage = document.usage;
     if (usage) {
-      const count = (tokens) => (tokens === undefined ? undefined : BigInt(tokens));
       yield event("usage", {
-        input: count(usage.prompt_tokens),
-        cacheRead: undefined,
-        cacheWrite: undefined,
-        output: count(usage.completion_tokens),
-        reasoning: undefined,
+        input: usage.prompt_tokens ?? null,
+        cacheRead: null,
+        cacheWrite: null,
+        output: usage.completion_tokens ?? null,
+        reasoning: null,
         units: [],
       });
     }

@@ -78,12 +78,12 @@ fn the_one_in_javascript_passes() {
     let folder = kept("test-languages-npm");
     let _only_one = lock(&folder);
     let source = languages().join("javascript");
-    for name in ["package.json", "package-lock.json", "mini.js"] {
+    for name in ["package.json", "mini.js"] {
         fs::copy(source.join(name), folder.join(name)).unwrap();
     }
     let wit = project().join("wit/adapter.wit");
     if !folder.join("node_modules/.package-lock.json").is_file() {
-        done(Command::new("npm").args(["ci", "--no-audit", "--no-fund"]).current_dir(&folder));
+        done(Command::new("npm").args(["install", "--no-audit", "--no-fund"]).current_dir(&folder));
     }
     done(Command::new("npm").args(["run", "build"]).env("WIT", wit).current_dir(&folder));
     passes(&folder.join("mini.wasm"), "");

@@ -1,7 +1,7 @@
 //! Rule 1, its second half: a component that imports WASI runs only where the operator grants it,
 //! and then sees an empty world.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{fs, path::Path, time::Duration};
 
 use crate::support::{
     components::{Handmade, Imports},
@@ -12,7 +12,30 @@ use crate::support::{
 
 const WASI: Imports = Imports {
     wit: &[
+        "package wasi:io@0.2.0;
+         interface error { resource error; }
+         interface poll {
+             resource pollable { block: func(); }
+             poll: func(all: list<borrow<pollable>>) -> list<u32>;
+         }
+         interface streams {
+             use error.{error};
+             use poll.{pollable};
+             variant stream-error { last-operation-failed(error), closed }
+             resource input-stream {
+                 blocking-read: func(len: u64) -> result<list<u8>, stream-error>;
+             }
+             resource output-stream {
+                 blocking-write-and-flush: func(contents: list<u8>) -> result<_, stream-error>;
+                 subscribe: func() -> pollable;
+             }
+         }",
         "package wasi:cli@0.2.0;
+         interface stdin { use wasi:io/streams@0.2.0.{input-stream}; get-stdin: func() -> input-stream; }
+         interface stdout {
+             use wasi:io/streams@0.2.0.{output-stream};
+             get-stdout: func() -> output-stream;
+         }
          interface environment {
              get-environment: func() -> list<tuple<string, string>>;
              get-arguments: func() -> list<string>;
@@ -40,6 +63,10 @@ const WASI: Imports = Imports {
          }",
     ],
     interfaces: &[
+        "wasi:io/poll@0.2.0",
+        "wasi:io/streams@0.2.0",
+        "wasi:cli/stdin@0.2.0",
+        "wasi:cli/stdout@0.2.0",
         "wasi:cli/environment@0.2.0",
         "wasi:cli/exit@0.2.0",
         "wasi:filesystem/preopens@0.2.0",
@@ -48,6 +75,16 @@ const WASI: Imports = Imports {
         "wasi:sockets/tcp-create-socket@0.2.0",
     ],
     core: r#"
+        (import "wasi:io/poll@0.2.0" "poll" (func $poll (param i32 i32 i32)))
+        (import "wasi:io/poll@0.2.0" "[method]pollable.block" (func $block (param i32)))
+        (import "wasi:io/streams@0.2.0" "[method]input-stream.blocking-read"
+            (func $read (param i32 i64 i32)))
+        (import "wasi:io/streams@0.2.0" "[method]output-stream.blocking-write-and-flush"
+            (func $write (param i32 i32 i32 i32)))
+        (import "wasi:io/streams@0.2.0" "[method]output-stream.subscribe"
+            (func $subscribe (param i32) (result i32)))
+        (import "wasi:cli/stdin@0.2.0" "get-stdin" (func $stdin (result i32)))
+        (import "wasi:cli/stdout@0.2.0" "get-stdout" (func $stdout (result i32)))
         (import "wasi:cli/environment@0.2.0" "get-environment" (func $environment (param i32)))
         (import "wasi:cli/environment@0.2.0" "get-arguments" (func $arguments (param i32)))
         (import "wasi:cli/exit@0.2.0" "exit" (func $exit (param i32)))
@@ -76,6 +113,19 @@ const DONE: &str = "
     (i32.store (i32.const 16) (i32.const 2048)) (i32.store (i32.const 20) (i32.const 1))
     (i32.const 16)";
 
+/// Uses streams and waits as a runtime does: input is at its end, output takes what it gets, all
+/// waits are over.
+const STREAMS: &str = "
+    (call $read (call $stdin) (i64.const 100) (i32.const 3072))
+    (if (i32.eqz (i32.load8_u (i32.const 3072))) (then unreachable))
+    (call $write (call $stdout) (i32.const 1024) (i32.const 100) (i32.const 3072))
+    (if (i32.load8_u (i32.const 3072)) (then unreachable))
+    (i32.store (i32.const 3080) (call $subscribe (call $stdout)))
+    (i32.store (i32.const 3084) (call $subscribe (call $stdout)))
+    (call $block (i32.load (i32.const 3080)))
+    (call $poll (i32.const 3080) (i32.const 2) (i32.const 3072))
+    (if (i32.ne (i32.load (i32.const 3076)) (i32.const 2)) (then unreachable))";
+
 fn stranger(name: &str, step: &str) -> Vec<u8> {
     Handmade::new(name).imports(WASI).step(&format!("{step} {DONE}")).build()
 }
@@ -102,7 +152,7 @@ async fn serves(gateway: &Gateway, model: &str) -> bool {
     !failed
 }
 
-fn check(setup: &Setup, file: &PathBuf) -> crate::support::gateway::Ran {
+fn check(setup: &Setup, file: &Path) -> crate::support::gateway::Ran {
     setup.run(["plugin", "check", file.to_str().unwrap()])
 }
 
@@ -110,7 +160,7 @@ fn check(setup: &Setup, file: &PathBuf) -> crate::support::gateway::Ran {
 fn without_the_grant_it_is_refused_with_reason_and_remedy() {
     let setup = setup("{}", LOOK_AROUND);
     let said = check(&setup, &setup.plugin("stranger")).failed().everything();
-    assert!(said.contains("wasi:cli/environment@0.2.0"), "{said}");
+    assert!(said.contains("wasi:io/poll@0.2.0"), "{said}");
     assert!(said.contains("plugins: {grants: {NAME: [wasi]}}"), "{said}");
     assert!(said.contains(" more), which isn't granted"), "{said}");
 }
@@ -126,6 +176,34 @@ fn with_the_grant_it_runs_and_finds_nothing() {
     assert!(shown.out.contains("wasi (granted)"), "{shown:?}");
     let listed = gateway.run(["plugin", "list"]).ok();
     assert!(listed.out.contains("wasi (granted)"), "{listed:?}");
+}
+
+#[test]
+fn streams_lead_nowhere_and_waits_are_over_at_once() {
+    let gateway = setup("{stranger: [wasi]}", STREAMS).start();
+    run(async {
+        assert!(serves(&gateway, "stranger/one").await);
+    });
+}
+
+#[test]
+fn handles_and_output_are_bounded() {
+    let handles = "(loop $again (drop (call $stdout)) (br $again))";
+    let output = "(loop $again
+        (call $write (call $stdout) (i32.const 0) (i32.const 65536) (i32.const 3072))
+        (br $again))";
+    // Of a handle that isn't one's own.
+    let forged = "(call $block (i32.const 12345))";
+    for step in [handles, output, forged] {
+        let gateway = setup("{stranger: [wasi]}", step).start();
+        let before = gateway.memory();
+        run(async {
+            let answer = gateway.caller().chat("stranger/one", "hello").await;
+            assert_eq!(answer.status, 502, "{}", answer.text());
+            assert_eq!(answer.header("x-keyward-fault"), Some("plugin"));
+        });
+        assert!(gateway.memory() < before + (64 << 20), "{step}");
+    }
 }
 
 #[test]

@@ -125,7 +125,8 @@ pub enum Key {
 pub enum Plugin {
     /// Build adapter crates into components
     Build {
-        /// Crate folders; all bundled adapters if none is named
+        /// Crate folders, or modules that other languages' compilers made; all bundled adapters if
+        /// none is named
         crates: Vec<PathBuf>,
         /// Where the components go, instead of the plugins folder
         #[arg(long, value_name = "DIR")]

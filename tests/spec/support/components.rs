@@ -18,7 +18,17 @@ pub struct Handmade {
     more: String,
     /// An interface to import, and a function of it, which the module then has.
     import: Option<(&'static str, &'static str, &'static str)>,
+    world: Option<Imports>,
     name: String,
+}
+
+/// Interfaces of several packages, and the module's own imports from them.
+#[derive(Clone, Copy)]
+pub struct Imports {
+    /// A text for each package, those it needs before it.
+    pub wit: &'static [&'static str],
+    pub interfaces: &'static [&'static str],
+    pub core: &'static str,
 }
 
 /// Where the module's own data begins.
@@ -32,6 +42,7 @@ impl Handmade {
             step: "i32.const 16".into(),
             more: String::new(),
             import: None,
+            world: None,
             name: name.to_owned(),
         }
     }
@@ -63,6 +74,11 @@ impl Handmade {
         self
     }
 
+    pub fn imports(mut self, imports: Imports) -> Self {
+        self.world = Some(imports);
+        self
+    }
+
     pub fn descriptor(&self) -> String {
         let name = &self.name;
         format!(
@@ -81,9 +97,13 @@ impl Handmade {
             let (name, version) = package.split_once('@').unwrap();
             format!(r#"(import "{name}/{interface}@{version}" "{function}" (func))"#)
         });
+        let more_imports = self.world.map_or("", |world| world.core);
         let text = format!(
             r#"(module
                 {import}
+                {more_imports}
+                (import "[export]{adapter}" "[resource-new]exchange"
+                    (func $new (param i32) (result i32)))
                 (memory (export "memory") 2)
                 (global $free (mut i32) (i32.const 65536))
                 (data (i32.const 8) "{}")
@@ -98,7 +118,7 @@ impl Handmade {
                     (local.get $at))
                 (func (export "{adapter}#describe") (result i32) {})
                 (func (export "{adapter}#[constructor]exchange") (param i32) (result i32)
-                    (i32.const 1))
+                    (call $new (i32.const 1)))
                 (func (export "{adapter}#[method]exchange.step") (param i32 i32 i32) (result i32)
                     {})
                 (func (export "{adapter}#[dtor]exchange") (param i32))
@@ -119,6 +139,12 @@ impl Handmade {
                 format!("package {package};\ninterface {interface} {{ {function}: func(); }}\n");
             resolve.push_str("import.wit", &wit).unwrap();
             imports = format!("import {name}/{interface}@{version};");
+        }
+        if let Some(world) = self.world {
+            for (number, wit) in world.wit.iter().enumerate() {
+                resolve.push_str(format!("import{number}.wit"), wit).unwrap();
+            }
+            imports.extend(world.interfaces.iter().map(|name| format!("import {name};")));
         }
         let world = format!("package tests:made;\nworld made {{ {imports} export {adapter}; }}\n");
         let package = resolve.push_str("made.wit", &world).unwrap();

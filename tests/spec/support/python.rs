@@ -77,7 +77,7 @@ fn python() -> &'static Path {
     })
 }
 
-fn create(folder: &Path) {
+pub fn create(folder: &Path) {
     let _ = fs::remove_dir_all(folder);
     let output = make(folder);
     if output.status.success() {

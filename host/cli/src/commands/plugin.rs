@@ -10,6 +10,7 @@ use anyhow::{Context, bail};
 use http::Method;
 use keyward::{
     catalog::describe_plugin,
+    config::Config,
     sandbox::{Compiler, Limits, Plugin as Loaded, Sandbox, Worker},
 };
 use serde_json::{Value, json};
@@ -51,7 +52,7 @@ async fn check(places: &Places, files: &[PathBuf]) -> anyhow::Result<ExitCode> {
     let mut all_good = true;
     let mut report = Vec::new();
     for file in files {
-        let loaded = load(file).await;
+        let loaded = load(places, file).await;
         all_good &= loaded.is_ok();
         match &loaded {
             Ok(plugin) => {
@@ -59,10 +60,11 @@ async fn check(places: &Places, files: &[PathBuf]) -> anyhow::Result<ExitCode> {
                     json!({"file": file, "ok": true, "plugin": describe_plugin(plugin)});
                 if !places.json {
                     println!(
-                        "{}: good: adapter {} {}, imports none",
+                        "{}: good: adapter {} {}, imports {}",
                         file.display(),
                         plugin.name,
-                        plugin.descriptor.version
+                        plugin.descriptor.version,
+                        line(&described["plugin"]["imports"])
                     );
                 }
                 report.push(described);
@@ -115,7 +117,7 @@ async fn test(
     let recordings = recordings
         .or(usual.filter(|folder| folder.is_dir()))
         .context("say where the recordings are: --recordings DIR")?;
-    let plugin = load(&component).await?;
+    let plugin = load(places, &component).await?;
     let runtime = tokio::runtime::Handle::current();
     let work = move || plugin_test::replay(&plugin, &recordings, &runtime);
     let reports = tokio::task::spawn_blocking(work).await??;
@@ -137,8 +139,16 @@ async fn test(
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn load(file: &Path) -> anyhow::Result<Loaded> {
-    let limits = Limits::default();
+/// Loads a component file under the limits and grants that the configuration gives it, if there is
+/// one.
+async fn load(places: &Places, file: &Path) -> anyhow::Result<Loaded> {
+    let limits = if places.config.is_file() {
+        let config = places.config.clone();
+        let loaded = tokio::task::spawn_blocking(move || Config::load(&config)).await??;
+        Limits::of(&loaded.config.plugins, file)
+    } else {
+        Limits::default()
+    };
     let size =
         std::fs::metadata(file).with_context(|| format!("can't read {}", file.display()))?.len();
     if size > limits.component_size as u64 {
@@ -174,12 +184,13 @@ async fn list(places: &Places) -> anyhow::Result<ExitCode> {
                 text(p, "/plugin/version"),
                 text(p, "/plugin/kind"),
                 text(p, "/plugin/size"),
+                text(p, "/plugin/imports"),
                 digest,
                 text(p, "/file"),
             ]
         })
         .collect();
-    table::print(&["ADAPTER", "VERSION", "KIND", "BYTES", "SHA-256", "FILE"], &rows);
+    table::print(&["ADAPTER", "VERSION", "KIND", "BYTES", "IMPORTS", "SHA-256", "FILE"], &rows);
     for refused in plugins.iter().filter(|p| p["problem"].is_string()) {
         println!("\n{}: {}", text(refused, "/file"), table::plain(&text(refused, "/problem")));
     }
@@ -194,7 +205,7 @@ async fn list(places: &Places) -> anyhow::Result<ExitCode> {
 
 async fn inspect(places: &Places, plugin: &str) -> anyhow::Result<ExitCode> {
     let described = if plugin.ends_with(".wasm") || plugin.contains('/') {
-        describe_plugin(&load(Path::new(plugin)).await?)
+        describe_plugin(&load(places, Path::new(plugin)).await?)
     } else {
         let client = super::client(places).await?;
         let path = format!("/control/v1/plugins/{plugin}");

@@ -52,6 +52,9 @@ const PROFILE: [&str; 7] = [
     "profile.release.incremental=false",
 ];
 
+/// What stands after the magic number of a component, where a module has its version.
+const COMPONENT_VERSION: [u8; 4] = [0x0d, 0, 1, 0];
+
 /// A component that was built.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Built {
@@ -100,15 +103,7 @@ impl AdapterCrate {
             fs::read(&module).with_context(|| format!("cannot read {}", module.display()))?;
         let component =
             encode(&bytes).with_context(|| format!("`{}` is no adapter", self.package))?;
-        let path = out.join(format!("{}.wasm", self.name()));
-        let changed = write(&path, &component)?;
-        Ok(Built {
-            name: self.name().to_owned(),
-            path,
-            size: component.len(),
-            sha256: hex(&Sha256::digest(&component)),
-            changed,
-        })
+        put(self.name(), &component, out)
     }
 
     /// The compiled module's file.
@@ -135,6 +130,46 @@ impl AdapterCrate {
         module_in(&messages, &self.manifest)
             .with_context(|| format!("cargo made no WebAssembly module of `{}`", self.package))
     }
+}
+
+/// Wraps a module that another language's compiler made and writes its component to `out`.
+pub fn wrap(module: &Path, out: &Path) -> Result<Built> {
+    let mut bytes =
+        fs::read(module).with_context(|| format!("cannot read {}", module.display()))?;
+    let name =
+        module.file_stem().and_then(|stem| stem.to_str()).context("a file without a name")?;
+    if bytes.get(4..8) == Some(&COMPONENT_VERSION) {
+        bail!("{} is a component already: put it into the plugins folder", module.display());
+    }
+    let (described, _) = wit_component::metadata::decode(&bytes)
+        .with_context(|| format!("{} is no WebAssembly module", module.display()))?;
+    if described.is_none() {
+        add_contract(&mut bytes).context("the contract's types can't be added")?;
+    }
+    let component =
+        encode(&bytes).with_context(|| format!("{} is no adapter", module.display()))?;
+    put(name, &component, out)
+}
+
+/// Writes the contract's types into a module whose compiler left none.
+fn add_contract(module: &mut Vec<u8>) -> Result<()> {
+    let mut resolve = wit_parser::Resolve::default();
+    let package = resolve.push_str("adapter.wit", keyward_contract::ADAPTER_WIT)?;
+    let world = resolve.select_world(&[package], None)?;
+    let encoding = wit_component::StringEncoding::UTF8;
+    wit_component::embed_component_metadata(module, &resolve, world, encoding)
+}
+
+fn put(name: &str, component: &[u8], out: &Path) -> Result<Built> {
+    let path = out.join(format!("{name}.wasm"));
+    let changed = write(&path, component)?;
+    Ok(Built {
+        name: name.to_owned(),
+        path,
+        size: component.len(),
+        sha256: hex(&Sha256::digest(component)),
+        changed,
+    })
 }
 
 fn adapter_name(package: &str) -> &str {

@@ -36,15 +36,26 @@ pub type Progress<'a> = dyn FnMut(&str) + 'a;
 /// order of the folders. Cargo's own progress goes to standard error.
 ///
 /// A folder without a `Cargo.toml` stands for the crates right inside it. Without folders, the
-/// crates are those of the package or workspace around the current folder.
+/// crates are those of the package or workspace around the current folder. A `.wasm` file is a
+/// module that another language's compiler made; it is only wrapped, and keeps its name.
 ///
 /// # Errors
 /// When no adapter crate is found, no way leads to a compiler for [`TARGET`], or a crate doesn't
 /// compile or isn't an adapter. Components finished before stay written.
 pub fn build(dirs: &[PathBuf], out: &Path, progress: &mut Progress) -> Result<Vec<Built>> {
-    let crates = component::find_crates(dirs)?;
+    let (modules, dirs): (Vec<_>, Vec<_>) =
+        dirs.iter().cloned().partition(|path| path.extension().is_some_and(|end| end == "wasm"));
+    let mut built = Vec::new();
+    for module in &modules {
+        let one = component::wrap(module, out)?;
+        progress(&one.to_string());
+        built.push(one);
+    }
+    if dirs.is_empty() && !modules.is_empty() {
+        return Ok(built);
+    }
+    let crates = component::find_crates(&dirs)?;
     let mut toolchains: Vec<(PathBuf, toolchain::Toolchain)> = Vec::new();
-    let mut built = Vec::with_capacity(crates.len());
     for adapter in &crates {
         // Crates of one workspace share its `rust-toolchain.toml`; others may have their own.
         let known = toolchains.iter().position(|(root, _)| root == adapter.workspace_root());

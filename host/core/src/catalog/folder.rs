@@ -1,5 +1,8 @@
 //! The plugins folder: which file holds which bytes, and what became of them.
 //!
+//! What an operator allows a file is part of what it is: under other limits or grants it is loaded
+//! anew, and without the grant it runs by it is no longer served.
+//!
 //! A scan reads what may have changed and compares content, not times: a file whose size, inode
 //! and time are as they were is trusted only if it was already old when it was read, because a
 //! file system's clock is coarser than two writes. A file that doesn't load leaves what it served
@@ -48,6 +51,8 @@ pub(super) struct Folder {
 struct File {
     stamp: Option<Stamp>,
     digest: Option<Digest>,
+    /// What `digest` was loaded under, or refused under.
+    limits: Option<Limits>,
     serving: Option<Arc<Plugin>>,
     problem: Option<Problem>,
     missing_since: Option<Instant>,
@@ -114,6 +119,7 @@ impl Folder {
         limits: LimitsOf,
         mut changed: impl FnMut(Vec<PluginStatus>),
     ) {
+        let mut seen = self.apply(&limits);
         let known: Known =
             self.files.iter().map(|(p, f)| (p.clone(), f.stamp.filter(|_| !f.is_due()))).collect();
         let (dir, limits_of) = (self.dir.clone(), Arc::clone(&limits));
@@ -128,10 +134,10 @@ impl Folder {
                 return;
             }
         };
-        let mut seen = self.forget_missing(&readings);
+        seen |= self.forget_missing(&readings);
         let mut loads = Vec::new();
         for reading in readings {
-            match self.take(reading) {
+            match self.take(reading, &limits) {
                 Taken::Known { changed } => seen |= changed,
                 Taken::New(load) => loads.push(load),
             }
@@ -153,6 +159,27 @@ impl Folder {
         }
     }
 
+    /// Has every file read and loaded again that is allowed other things than it was loaded under.
+    /// A grant that is gone ends what was served by it; other limits replace it once it is loaded.
+    /// True if others see a difference.
+    fn apply(&mut self, limits_of: &LimitsOf) -> bool {
+        let mut revoked = false;
+        for (path, file) in &mut self.files {
+            let limits = limits_of(path);
+            if file.limits.as_ref() == Some(&limits) {
+                continue;
+            }
+            if !limits.wasi && file.serving.take_if(|plugin| plugin.wasi).is_some() {
+                tracing::info!(file = %path.display(), "the plugin's grant has gone; draining it");
+                revoked = true;
+            }
+            file.limits = Some(limits);
+            file.stamp = None;
+            file.digest = None;
+        }
+        revoked
+    }
+
     fn forget_missing(&mut self, readings: &[Reading]) -> bool {
         let before = self.files.len();
         self.files.retain(|path, file| {
@@ -170,8 +197,9 @@ impl Folder {
         self.files.len() != before
     }
 
-    fn take(&mut self, reading: Reading) -> Taken {
+    fn take(&mut self, reading: Reading, limits: &LimitsOf) -> Taken {
         let file = self.files.entry(reading.path.clone()).or_default();
+        file.limits.get_or_insert_with(|| limits(&reading.path));
         let bytes = match reading.read {
             Ok((stamp, bytes)) => {
                 file.stamp = Some(stamp);
@@ -193,7 +221,8 @@ impl Folder {
         }
         let waited = file.again.take().filter(|_| file.digest == Some(digest));
         file.digest = Some(digest);
-        if file.serving.as_ref().is_some_and(|plugin| plugin.digest == digest) {
+        let served = file.serving.as_ref().filter(|plugin| plugin.digest == digest);
+        if served.is_some_and(|plugin| Some(plugin.limits()) == file.limits.as_ref()) {
             return Taken::Known { changed: file.problem.take().is_some() };
         }
         let waited = waited.map(|(_, wait)| wait);

@@ -103,8 +103,9 @@ pub fn describe_plugin(plugin: &Plugin) -> serde_json::Value {
         object.insert("contract".into(), keyward_contract::CONTRACT_VERSION.into());
         object.insert("digest".into(), plugin.digest.to_string().into());
         object.insert("size".into(), plugin.size.into());
-        // Admission refuses every component that has one.
-        object.insert("imports".into(), "none".into());
+        // Admission refuses every component that has others, or has these without the grant.
+        let imports = if plugin.wasi { "wasi (granted)" } else { "none" };
+        object.insert("imports".into(), imports.into());
     }
     described
 }

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     config::{self, Config, State},
     egress::SystemDns,
-    ids::{AdapterName, Digest, ProviderName},
+    ids::{AdapterName, ProviderName},
     sandbox::{Compiler, Limits},
     vault::KeyResolver,
     watch::DirWatch,
@@ -56,13 +56,17 @@ impl Catalog {
         let current = Arc::new(ArcSwap::from_pointee(maker.snapshot()));
         let (found, mut plugins) = watch::channel(Vec::new());
         let mut tasks = JoinSet::new();
-        let settings = config.subscribe();
+        let mut settings = config.subscribe();
         tasks.spawn(async move {
             let mut changes = DirWatch::new();
             changes.watch(BTreeSet::from([dir.canonicalize().unwrap_or(dir)])).await;
             loop {
-                changes.changed().await;
-                let limits = limits(&settings.borrow());
+                // A limit or a grant may have changed as well as a file.
+                tokio::select! {
+                    () = changes.changed() => {}
+                    configured = settings.changed() => if configured.is_err() { return },
+                }
+                let limits = limits(&settings.borrow_and_update());
                 folder.scan(&compiler, limits, |plugins| drop(found.send(plugins))).await;
             }
         });
@@ -101,7 +105,7 @@ struct Maker {
     shared: Shared,
     /// Providers of the last snapshot, to be kept with their connections if nothing of theirs has
     /// changed.
-    bound: HashMap<ProviderName, (config::Provider, Digest, Arc<Provider>)>,
+    bound: HashMap<ProviderName, (config::Provider, Arc<Provider>)>,
 }
 
 impl Maker {
@@ -129,8 +133,7 @@ impl Maker {
         for (name, configured) in config.providers.iter().filter(|(_, p)| p.enabled) {
             let state = match self.bind(name, configured, &snapshot) {
                 Ok(provider) => {
-                    let digest = provider.plugin.digest;
-                    bound.insert(name.clone(), (configured.clone(), digest, Arc::clone(&provider)));
+                    bound.insert(name.clone(), (configured.clone(), Arc::clone(&provider)));
                     ProviderState::Ready(provider)
                 }
                 Err(reason) => {
@@ -154,13 +157,14 @@ impl Maker {
     ) -> Result<Arc<Provider>, String> {
         let adapter = &configured.adapter;
         let plugin = snapshot.plugin(adapter).ok_or_else(|| no_plugin(adapter, snapshot))?;
-        let before = self.bound.get(name).filter(|(as_before, _, _)| as_before == configured);
-        if let Some((_, digest, provider)) = before
-            && *digest == plugin.digest
+        let before = self.bound.get(name).filter(|(as_before, _)| as_before == configured);
+        // The same bytes loaded anew may have other limits.
+        if let Some((_, provider)) = before
+            && Arc::ptr_eq(&provider.plugin, plugin)
         {
             return Ok(Arc::clone(provider));
         }
-        let before = before.map(|(_, _, provider)| &**provider);
+        let before = before.map(|(_, provider)| &**provider);
         Provider::bind(name, configured, Arc::clone(plugin), &self.shared, before).map(Arc::new)
     }
 }
@@ -198,16 +202,5 @@ fn place(config: &Config, name: &ProviderName) -> String {
 
 fn limits(state: &State) -> LimitsOf {
     let config = Arc::clone(&state.loaded.config);
-    Arc::new(move |path: &Path| limits_of(&config, path))
-}
-
-/// The limits for a component file: the defaults, then `plugins.limits`, then what
-/// `plugins.overrides` says for the file's stem.
-fn limits_of(config: &Config, path: &Path) -> Limits {
-    let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
-    let configured = match AdapterName::new(stem) {
-        Ok(name) => config.plugins.limits_of(&name),
-        Err(_) => config.plugins.limits.clone(),
-    };
-    Limits::configured(&configured)
+    Arc::new(move |path: &Path| Limits::of(&config.plugins, path))
 }

@@ -28,7 +28,7 @@ pub use human::{ByteSize, DURATION_FORM, SIZE_FORM};
 pub use read::MAX_FILE;
 pub use tree::Position;
 pub use types::{
-    Config, DEFAULT_LISTEN, Grant, KeySource, Limits, Metering, Model, Plugins, Provider,
-    SandboxLimits, Server, Timeouts, Token, TokenSource, VariableName, Vault,
+    Config, DEFAULT_LISTEN, Grant, KeySource, Limits, Metering, Model, PluginGrant, Plugins,
+    Provider, SandboxLimits, Server, Timeouts, Token, TokenSource, VariableName, Vault,
 };
 pub use watch::{Digest, Loaded, State, Watcher};

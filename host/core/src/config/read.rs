@@ -29,8 +29,8 @@ use super::{
     human::ByteSize,
     tree::{self, Key, Node, Position, Value},
     types::{
-        Config, Grant, KeySource, Limits, Metering, Model, Plugins, Provider, SandboxLimits,
-        Server, Timeouts, Token, TokenSource, VariableName, Vault,
+        Config, Grant, KeySource, Limits, Metering, Model, PluginGrant, Plugins, Provider,
+        SandboxLimits, Server, Timeouts, Token, TokenSource, VariableName, Vault,
     },
 };
 use crate::ids::{AdapterName, BadName, MAX_NAME, ModelName, ProviderName};
@@ -1077,18 +1077,55 @@ impl<'t> Reader<'t> {
     }
 
     fn grants(&self, field: &Field<'t>) -> Option<Vec<Grant>> {
-        let mut grants = Vec::new();
-        for item in self.items(field, "As in `grants: [read-content]`.") {
-            let names = Grant::ALL.map(Grant::as_str);
-            let form = format!("There are: {}.", names.join(", "));
-            let Some(text) = self.literal(&item, &form) else { continue };
-            match Grant::ALL.into_iter().find(|grant| grant.as_str() == text) {
-                Some(grant) if grants.contains(&grant) => {}
-                Some(grant) => grants.push(grant),
-                None => self.report(&item, format!("{} is no grant", quote(text)), form),
+        let elsewhere = |text: &str| {
+            PluginGrant::ALL.iter().any(|grant| grant.as_str() == text).then(|| {
+                format!(
+                    "It belongs to the adapter: write `plugins: {{grants: {{NAME: [{text}]}}}}`."
+                )
+            })
+        };
+        let form = "As in `grants: [read-content]`.";
+        Some(self.rights(field, form, &Grant::ALL, Grant::as_str, elsewhere))
+    }
+
+    fn plugin_grants(&self, field: &Field<'t>) -> Option<IndexMap<AdapterName, Vec<PluginGrant>>> {
+        let elsewhere = |text: &str| {
+            Grant::ALL.iter().any(|grant| grant.as_str() == text).then(|| {
+                format!(
+                    "It belongs to a provider: write `providers: {{NAME: {{grants: [{text}]}}}}`."
+                )
+            })
+        };
+        let form = "As in `grants: {mini: [wasi]}`.";
+        Some(self.named(field, form, AdapterName::new, |entry, _, _| {
+            Some(self.rights(&entry, form, &PluginGrant::ALL, PluginGrant::as_str, elsewhere))
+        }))
+    }
+
+    /// A list of rights out of `all`. `elsewhere` knows those that are given in another place.
+    fn rights<G: Copy + PartialEq>(
+        &self,
+        field: &Field<'t>,
+        form: &str,
+        all: &[G],
+        name: impl Fn(G) -> &'static str,
+        elsewhere: impl Fn(&str) -> Option<String>,
+    ) -> Vec<G> {
+        let mut given = Vec::new();
+        for item in self.items(field, form) {
+            let names: Vec<_> = all.iter().map(|right| name(*right)).collect();
+            let known = format!("There are: {}.", names.join(", "));
+            let Some(text) = self.literal(&item, &known) else { continue };
+            match all.iter().find(|right| name(**right) == text) {
+                Some(right) if given.contains(right) => {}
+                Some(right) => given.push(*right),
+                None => {
+                    let help = elsewhere(text).unwrap_or(known);
+                    self.report(&item, format!("{} is no grant", quote(text)), help);
+                }
             }
         }
-        Some(grants)
+        given
     }
 
     fn plugins(&self, field: &Field<'t>) -> Option<Plugins> {
@@ -1096,6 +1133,7 @@ impl<'t> Reader<'t> {
         let plugins = Plugins {
             limits: section.read("limits", Self::sandbox_limits).unwrap_or_default(),
             overrides: section.read("overrides", Self::overrides).unwrap_or_default(),
+            grants: section.read("grants", Self::plugin_grants).unwrap_or_default(),
         };
         section.end();
         Some(plugins)

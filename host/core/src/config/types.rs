@@ -325,9 +325,36 @@ pub struct Plugins {
     /// For single adapters, by the adapter's name. What isn't given there is as in `limits`.
     #[schemars(with = "Option<std::collections::BTreeMap<AdapterName, Option<SandboxLimits>>>")]
     pub overrides: IndexMap<AdapterName, SandboxLimits>,
+    /// What single adapters may do beyond computing, by the adapter's name.
+    #[schemars(with = "Option<std::collections::BTreeMap<AdapterName, Option<Vec<PluginGrant>>>>")]
+    pub grants: IndexMap<AdapterName, Vec<PluginGrant>>,
+}
+
+/// A right that an operator gives an adapter's component, whoever uses it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, JsonSchema)]
+#[schemars(rename_all = "kebab-case")]
+pub enum PluginGrant {
+    /// Import WASI, as the tools of some languages make components do. It sees an empty world: no
+    /// files, no network, no environment, a clock that stands still.
+    Wasi,
+}
+
+impl PluginGrant {
+    pub const ALL: [Self; 1] = [Self::Wasi];
+
+    /// As written in the configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Wasi => "wasi",
+        }
+    }
 }
 
 impl Plugins {
+    pub fn grants_of(&self, adapter: &AdapterName) -> &[PluginGrant] {
+        self.grants.get(adapter).map_or(&[], Vec::as_slice)
+    }
+
     /// What holds for one adapter: its own figures before those for all.
     pub fn limits_of(&self, adapter: &AdapterName) -> SandboxLimits {
         let all = &self.limits;

@@ -6,6 +6,8 @@
 use keyward_contract::{ADAPTER_INTERFACE, CONTRACT_VERSION};
 use wasmparser::{ComponentExternalKind, Encoding, Parser, Payload, Validator};
 
+use super::wasi;
+
 /// Why a file isn't an adapter, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -25,8 +27,15 @@ pub enum Refusal {
         "not a valid component: {0}. If it was being copied, it will be read again when it changes"
     )]
     Invalid(String),
-    #[error("it imports {}; an adapter imports nothing, so that it can reach nothing. {}", .0.join(", "), import_advice(.0))]
+    #[error("it imports {}; an adapter imports nothing, so that it can reach nothing. Remove the import and rebuild it", some(.0))]
     Imports(Vec<String>),
+    #[error(
+        "it imports WASI ({}), which isn't granted. Rebuild it without, as with `keyward plugin build` or \
+         `--stub-wasi` of componentize-py and componentize-qjs; or write `plugins: {{grants: {{NAME: [wasi]}}}}` \
+         with its file's name in providers.yaml, and it runs and sees an empty world",
+        some(.0)
+    )]
+    Wasi(Vec<String>),
     #[error(
         "it exports {found}, and this host speaks contract {CONTRACT_VERSION}: rebuild it with the SDK of this version"
     )]
@@ -37,11 +46,14 @@ pub enum Refusal {
     NotAnAdapter,
 }
 
-fn import_advice(imports: &[String]) -> &'static str {
-    if imports.iter().all(|name| name.starts_with("wasi:")) {
-        "Its toolchain brought WASI in: build it for wasm32-unknown-unknown with `keyward plugin build`"
-    } else {
-        "Remove the import and rebuild it"
+/// The first few of a list that a stranger wrote.
+fn some(names: &[String]) -> String {
+    const SHOWN: usize = 3;
+    let shown: Vec<String> =
+        names.iter().take(SHOWN).map(|name| name.escape_default().to_string()).collect();
+    match names.len().saturating_sub(SHOWN) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
     }
 }
 
@@ -49,11 +61,14 @@ fn import_advice(imports: &[String]) -> &'static str {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Examined {
     pub exports: Vec<String>,
+    /// It imports WASI, and runs only in the empty world.
+    pub wasi: bool,
 }
 
 /// # Errors
-/// If `bytes` isn't a valid component that imports nothing and exports the adapter interface.
-pub fn examine(bytes: &[u8]) -> Result<Examined, Refusal> {
+/// If `bytes` isn't a valid component that exports the adapter interface and imports nothing, or
+/// nothing but what is in the empty world where `wasi` is granted.
+pub fn examine(bytes: &[u8], wasi: bool) -> Result<Examined, Refusal> {
     if bytes.starts_with(b"\x7fELF") {
         return Err(Refusal::Precompiled);
     }
@@ -61,8 +76,13 @@ pub fn examine(bytes: &[u8]) -> Result<Examined, Refusal> {
         return Err(Refusal::NotWasm);
     }
     let (imports, exports) = read_interface(bytes)?;
-    if !imports.is_empty() {
-        return Err(Refusal::Imports(imports));
+    let (known, foreign): (Vec<String>, Vec<String>) =
+        imports.into_iter().partition(|import| wasi::has(import));
+    if !foreign.is_empty() {
+        return Err(Refusal::Imports(foreign));
+    }
+    if !known.is_empty() && !wasi {
+        return Err(Refusal::Wasi(known));
     }
     if !exports.iter().any(|name| name == ADAPTER_INTERFACE) {
         let other = exports.iter().find(|name| name.starts_with("keyward:adapter/adapter"));
@@ -74,7 +94,7 @@ pub fn examine(bytes: &[u8]) -> Result<Examined, Refusal> {
     Validator::new_with_features(features())
         .validate_all(bytes)
         .map_err(|error| Refusal::Invalid(error.to_string()))?;
-    Ok(Examined { exports })
+    Ok(Examined { exports, wasi: !known.is_empty() })
 }
 
 /// What a guest may be built from: WebAssembly 2.0 and the component model, no threads, no shared

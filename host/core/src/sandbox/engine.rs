@@ -64,9 +64,11 @@ impl Sandbox {
         let mut config = code_config();
         let mut pool = PoolingAllocationConfig::new();
         pool.total_component_instances(slots)
-            .total_core_instances(slots.saturating_mul(4))
-            .total_memories(slots)
-            .total_tables(slots.saturating_mul(2))
+            // Each exchange may have all that one adapter may. It is counted, or address space that
+            // is never touched: most adapters have one memory and four core instances.
+            .total_core_instances(slots.saturating_mul(CORE_INSTANCES as u32))
+            .total_memories(slots.saturating_mul(MEMORIES as u32))
+            .total_tables(slots.saturating_mul(TABLES as u32))
             .total_stacks(slots)
             .max_core_instances_per_component(CORE_INSTANCES as u32)
             .max_memories_per_component(MEMORIES as u32)

@@ -14,7 +14,7 @@ use wasmtime::{
     },
 };
 
-use super::limits::Guest;
+use super::{limits::Guest, wasi};
 use crate::contract::{Context, Input, Operation, Output};
 
 type Describe = TypedFunc<(), (String,)>;
@@ -36,8 +36,11 @@ impl Unchecked {
     /// # Errors
     /// If the component wants an import or lacks an export.
     pub fn new(component: &Component) -> wasmtime::Result<Self> {
-        // The linker is empty: an import that admission overlooked would fail here.
-        let pre = Linker::new(component.engine()).instantiate_pre(component)?;
+        // Nothing but the empty world is in the linker, and that only as far as it is imported: an
+        // import that admission overlooked fails here.
+        let mut linker = Linker::new(component.engine());
+        wasi::link(&mut linker, component)?;
+        let pre = linker.instantiate_pre(component)?;
         let missing = |name: &str| wasmtime::format_err!("it doesn't export '{name}'");
         let interface = component
             .get_export_index(None, ADAPTER_INTERFACE)

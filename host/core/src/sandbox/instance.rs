@@ -7,6 +7,7 @@ use super::{
     Limits, Sandbox,
     exports::{Exchange, Exports},
     limits::{Guest, ticks},
+    wasi::World,
 };
 use crate::contract::{Context, Input, Operation, Output};
 
@@ -57,7 +58,7 @@ impl Instance {
         context: &Context,
     ) -> Result<Self, Trap> {
         let slot = sandbox.slot().await.ok_or(Trap::Full)?;
-        let mut store = store(sandbox, limits);
+        let mut store = store(sandbox, limits, World::new(context.now_ms, context.seed));
         let exchange = guarded(sandbox, &mut store, async |store: &mut Store<Guest>| {
             code.open(store, operation, context).await
         })
@@ -94,8 +95,8 @@ impl Instance {
 }
 
 /// A store with every limit set.
-pub(super) fn store(sandbox: &Sandbox, limits: &Limits) -> Store<Guest> {
-    let mut store = Store::new(sandbox.engine(), Guest::new(limits));
+pub(super) fn store(sandbox: &Sandbox, limits: &Limits, world: World) -> Store<Guest> {
+    let mut store = Store::new(sandbox.engine(), Guest::new(limits, world));
     store.limiter(|guest| guest);
     store.set_hostcall_fuel(limits.returned_bytes);
     store.set_max_component_handles(limits.handles);

@@ -1,11 +1,14 @@
 //! What an adapter may use. Every limit has a default with a reason and can be configured.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use wasmtime::ResourceLimiter;
 
-use super::engine::TICK;
-use crate::config::{ByteSize, SandboxLimits};
+use super::{engine::TICK, wasi::World};
+use crate::{
+    config::{ByteSize, PluginGrant, Plugins, SandboxLimits},
+    ids::AdapterName,
+};
 
 /// Limits of one adapter. `providers.yaml` overrides them under `plugins:`.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,6 +39,8 @@ pub struct Limits {
     pub compile_time: Duration,
     /// Address space of the process that compiles it, in bytes.
     pub compile_memory: u64,
+    /// Whether it may import WASI, and then see an empty world.
+    pub wasi: bool,
 }
 
 /// The most memory any adapter can be given: what the pool's slots are laid out for.
@@ -57,11 +62,25 @@ impl Default for Limits {
             component_size: 32 * MIB,
             compile_time: Duration::from_secs(10),
             compile_memory: 2048 * MIB as u64,
+            wasi: false,
         }
     }
 }
 
 impl Limits {
+    /// What the configuration says for a component file: the defaults, then `plugins.limits`, then
+    /// `plugins.overrides` and `plugins.grants` for the adapter that the file is named after.
+    pub fn of(plugins: &Plugins, file: &Path) -> Self {
+        let stem = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+        match AdapterName::new(stem) {
+            Ok(name) => Self {
+                wasi: plugins.grants_of(&name).contains(&PluginGrant::Wasi),
+                ..Self::configured(&plugins.limits_of(&name))
+            },
+            Err(_) => Self::configured(&plugins.limits),
+        }
+    }
+
     /// The defaults, with what the configuration gives in their place.
     pub fn configured(given: &SandboxLimits) -> Self {
         let usual = Self::default();
@@ -81,6 +100,7 @@ impl Limits {
             component_size: size(given.component_size, usual.component_size),
             compile_time: given.compile_time.unwrap_or(usual.compile_time),
             compile_memory: given.compile_memory.map_or(usual.compile_memory, |size| size.0),
+            wasi: usual.wasi,
         }
     }
 
@@ -97,7 +117,8 @@ impl Limits {
     }
 }
 
-/// What a store carries: the limiter that sums memory, and the account of CPU time.
+/// What a store carries: the limiter that sums memory, the account of CPU time, and what a component
+/// that was granted WASI sees of the world.
 ///
 /// Wasmtime's own `StoreLimits` bounds each memory by itself; a component may have many, so this
 /// one sums them.
@@ -109,13 +130,15 @@ pub struct Guest {
     pub step_ticks: u64,
     /// Ticks the exchange may still use.
     pub exchange_ticks: u64,
+    pub world: World,
 }
 
 /// Memories, tables and core instances one adapter may have. wit-component makes one of each and
-/// two small core instances for adapters' shims; language runtimes bring a few more.
+/// two small core instances for adapters' shims. A language's runtime is linked of several modules:
+/// QuickJS takes 3 memories, 3 tables and 11 instances, CPython 1, 2 and 38.
 pub const MEMORIES: usize = 4;
-pub const TABLES: usize = 8;
-pub const CORE_INSTANCES: usize = 16;
+pub const TABLES: usize = 4;
+pub const CORE_INSTANCES: usize = 48;
 /// Elements of a table: one per function whose address is taken.
 pub const TABLE_ELEMENTS: usize = 20_000;
 
@@ -124,12 +147,13 @@ pub fn ticks(time: Duration) -> u64 {
 }
 
 impl Guest {
-    pub fn new(limits: &Limits) -> Self {
+    pub fn new(limits: &Limits, world: World) -> Self {
         Self {
             memory_limit: limits.memory,
             memory_used: 0,
             step_ticks: ticks(limits.cpu_per_step),
             exchange_ticks: ticks(limits.cpu_per_exchange),
+            world,
         }
     }
 
@@ -208,6 +232,7 @@ mod tests {
             component_size: 10,
             compile_time: Duration::from_secs(11),
             compile_memory: 12,
+            wasi: false,
         };
         assert_eq!(Limits::configured(&given), expected);
         assert_eq!(Limits::configured(&SandboxLimits::default()), Limits::default());
@@ -215,7 +240,8 @@ mod tests {
 
     #[test]
     fn memories_are_limited_in_sum_not_one_by_one() {
-        let mut guest = Guest::new(&Limits { memory: 100, ..Limits::default() });
+        let limits = Limits { memory: 100, ..Limits::default() };
+        let mut guest = Guest::new(&limits, World::new(0, 0));
         assert!(guest.memory_growing(0, 60, None).unwrap());
         assert!(!guest.memory_growing(0, 60, None).unwrap(), "a second memory of 60 exceeds 100");
         assert!(guest.memory_growing(60, 100, None).unwrap(), "the first may still grow");

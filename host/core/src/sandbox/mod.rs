@@ -1,7 +1,8 @@
 //! Where adapters run: one engine, a fresh instance for every exchange, no way out.
 //!
 //! A component comes in through [`admission`], which reads its bytes and refuses what has imports
-//! or isn't the contract. [`compile`] turns it into machine code in a child process with limits of
+//! or isn't the contract. One that imports WASI runs where its operator grants that, in the empty
+//! world of [`wasi`]. [`compile`] turns it into machine code in a child process with limits of
 //! its own, or takes it from the verified [`cache`]. The result is a [`Plugin`], from which
 //! [`Instance`]s are made: a store and an instance that live for one exchange, so that nothing an
 //! adapter does to its own state outlives the request, and a trap ends one exchange only.
@@ -21,6 +22,7 @@ mod exports;
 mod instance;
 mod limits;
 mod plugin;
+mod wasi;
 
 pub use compile::{CompileError, Compiler, Worker, run_compile_worker};
 pub use engine::{EngineError, Sandbox};

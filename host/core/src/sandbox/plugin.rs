@@ -10,6 +10,7 @@ use super::{
     admission::{self, Refusal},
     exports::{Exports, Unchecked},
     limits::Guest,
+    wasi::World,
 };
 use crate::{
     contract,
@@ -54,6 +55,8 @@ pub struct Plugin {
     pub descriptor: Descriptor,
     /// The component's file, in bytes.
     pub size: u64,
+    /// It imports WASI, which was granted, and sees an empty world.
+    pub wasi: bool,
     /// What it may set and see, as its descriptor asks and the host allows.
     pub request_headers: RequestHeaders,
     pub response_headers: ResponseHeaders,
@@ -83,7 +86,7 @@ impl Plugin {
             return Err(Refusal::TooLarge { size, limit: limits.component_size }.into());
         }
         let digest = Digest::of(&bytes);
-        admission::examine(&bytes)?;
+        let examined = admission::examine(&bytes, limits.wasi)?;
         let component = compiler.compile(digest, bytes, limits).await?;
         let sandbox = compiler.sandbox().clone();
         let unchecked = Unchecked::new(&component).map_err(unfit_types)?;
@@ -94,6 +97,7 @@ impl Plugin {
             name,
             digest,
             size,
+            wasi: examined.wasi,
             request_headers: RequestHeaders::new(&descriptor.request_headers).map_err(unfit)?,
             response_headers: ResponseHeaders::new(&descriptor.response_headers).map_err(unfit)?,
             descriptor,
@@ -135,7 +139,8 @@ async fn describe(
     limits: &Limits,
 ) -> Result<(Exports, String), LoadError> {
     let _slot = sandbox.slot().await.ok_or(Trap::Full)?;
-    let mut store = super::instance::store(sandbox, limits);
+    // What an adapter says of itself doesn't hang on the time or on chance.
+    let mut store = super::instance::store(sandbox, limits, World::new(0, 0));
     let checked =
         super::instance::guarded(sandbox, &mut store, async |store: &mut Store<Guest>| {
             let instance = unchecked.instantiate(store).await?;

@@ -11,6 +11,7 @@
     reason = "a test that can't go on has failed"
 )]
 
+mod authoring;
 mod cli;
 mod config;
 mod credentials;

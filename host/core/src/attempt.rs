@@ -21,6 +21,7 @@ use crate::{
     ids::RequestId,
     metering::{Outcome, Reservation, TokenUsage, Tokens},
     operation::Operation,
+    tape::Tape,
 };
 
 /// Bytes of text a token stands for, where nobody has counted: English prose in common
@@ -70,10 +71,11 @@ impl Attempt {
         id: RequestId,
         input_bytes: u64,
         reservation: Reservation,
+        tape: Option<Tape>,
     ) -> Result<Self, Failure> {
         let opened = async {
             let place = provider.place().await?;
-            let exchange = Exchange::open(Arc::clone(provider), operation, id).await?;
+            let exchange = Exchange::open_with(Arc::clone(provider), operation, id, tape).await?;
             Ok((place, exchange))
         };
         match opened.await {

@@ -124,56 +124,122 @@ fn a_new_adapter_of_openais_shape_passes_its_tests_at_once_and_serves_a_chat() {
 }
 
 #[test]
-fn a_new_adapter_of_its_own_shape_streams_sse() {
-    own("owner", "sse", "header:x-api-key", "text/event-stream", |piece| {
-        format!("data: {piece}\n\n")
-    });
-}
-
-#[test]
-fn a_new_adapter_of_its_own_shape_streams_ndjson() {
-    own("owner-lines", "ndjson", "query:key", "application/x-ndjson", |piece| format!("{piece}\n"));
-}
-
-fn own(name: &str, form: &str, auth: &str, media: &'static str, write: fn(&Value) -> String) {
+fn a_new_adapter_of_its_own_shape_passes_its_tests_at_once_and_serves_a_chat() {
     let flags = [
         "--shape",
         "own",
         "--stream",
-        form,
+        "ndjson",
         "--endpoint",
         "http://127.0.0.1:9000/api",
         "--auth",
-        auth,
+        "header:x-api-key",
         "--kind",
         "local",
     ];
-    let made = Made::new(name, &flags);
-    made.holds_what_its_readme_says(name);
+    let made = Made::new("owner", &flags);
+    made.holds_what_its_readme_says("owner");
 
-    let key = canary(name);
-    let expected = key.clone();
-    let vendor = Vendor::scripted(&key, move |request| {
-        let given = request.header("x-api-key").unwrap_or(&request.target);
-        if !given.ends_with(&expected) {
-            return reply_json(401, &[], &json!({"error": "no such key"}));
-        }
-        let said = request.json()["turns"][0]["text"].as_str().unwrap_or_default().to_owned();
-        let pieces = [
-            json!({"id": "a-1"}),
-            json!({"text": "You said: "}),
-            json!({ "text": said }),
-            json!({"stop": "end", "prompt_tokens": 3, "answer_tokens": 4}),
-        ];
-        let pieces = pieces.iter().map(|piece| write(piece).into_bytes()).collect();
-        stream(&[("content-type", media)], pieces, Duration::ZERO)
-    });
-    let setup = made.setup(name, &format!("{}/api", vendor.url())).key(name, &key);
-    let model = format!("{name}/example-1");
-    let ran = setup.run(["chat", "-m", &model, "Hello there"]).ok();
+    let vendor = own_vendor("application/x-ndjson", |piece| format!("{piece}\n"));
+    let setup = made.setup("owner", &format!("{}/api", vendor.url())).key("owner", &vendor.key);
+    let ran = setup.run(["chat", "-m", "owner/example-1", "Hello there"]).ok();
     assert_eq!(ran.out.trim_end(), "You said: Hello there");
     assert!(ran.err.contains("3 tokens in, 4 out"), "{ran:?}");
     assert_eq!(leak(ran.everything().as_bytes()), None);
+}
+
+/// The vendor that the template of an adapter of its own shape is for.
+fn own_vendor(media: &'static str, write: fn(&Value) -> String) -> Vendor {
+    let key = canary("owner");
+    let expected = key.clone();
+    Vendor::scripted(&key, move |request| {
+        let given = request.header("x-api-key").or(request.header("authorization"));
+        if given.and_then(|given| given.split(' ').next_back()) != Some(&expected) {
+            return reply_json(401, &[], &json!({"error": "no such key"}));
+        }
+        if request.path().ends_with("/models") {
+            return reply_json(200, &[], &json!({"models": ["example-1"]}));
+        }
+        let asked = request.json();
+        let said = format!("You said: {}", asked["turns"][0]["text"].as_str().unwrap());
+        let end = json!({"stop": "end", "prompt_tokens": 3, "answer_tokens": 4});
+        if asked["stream"] != true {
+            let mut whole = end;
+            (whole["id"], whole["text"]) = (json!("a-1"), json!(said));
+            return reply_json(200, &[], &whole);
+        }
+        let (first, second) = said.split_at(10);
+        let pieces = [json!({"id": "a-1"}), json!({"text": first}), json!({"text": second}), end];
+        let pieces = pieces.iter().map(|piece| write(piece).into_bytes()).collect();
+        stream(&[("content-type", media)], pieces, Duration::ZERO)
+    })
+}
+
+#[test]
+fn every_command_of_the_guide_works_as_it_stands() {
+    let guide = fs::read_to_string(project().join("docs/writing-an-adapter.md")).unwrap();
+    let blocks = |language: &str| -> Vec<String> {
+        let begin = format!("```{language}\n");
+        guide.split(&begin).skip(1).map(|rest| rest.split("```").next().unwrap().into()).collect()
+    };
+    let vendor = own_vendor("text/event-stream", |piece| format!("data: {piece}\n\n"));
+    let endpoint = "https://api.acme.example/v1";
+    let here = format!("{}/v1", vendor.url());
+    let place = kept("test-authoring").join("guide");
+    let _ = fs::remove_dir_all(&place);
+    fs::create_dir_all(place.join("plugins")).unwrap();
+    let [providers] = &blocks("yaml")[..] else { panic!("one provider: {guide}") };
+    let local = providers.replace(endpoint, &format!("{here}\n    kind: local"));
+    fs::write(place.join("providers.yaml"), local).unwrap();
+    // As a reader's shell, but for the vendor's address and the versions that are here already.
+    let lock = project().join("Cargo.lock");
+    let script = blocks("sh").concat();
+    assert!(script.lines().count() >= 12, "{script}");
+    let script = script.replace("cd acme\n", &format!("cd acme\ncp {} .\n", lock.display()));
+    let script = format!("set -e\nkeyward() {{ \"$KEYWARD\" \"$@\"; }}\n{script}");
+    let output = {
+        use std::io::Write;
+        let mut shell = Command::new("sh")
+            .args(["-c", &script])
+            .current_dir(&place)
+            .env("KEYWARD", keyward())
+            .env("KEYWARD_MASTER_KEY", crate::support::gateway::master_key())
+            .env("CARGO_TARGET_DIR", project().join("target"))
+            .env("CARGO_NET_OFFLINE", "true")
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        // What `keyward key set` reads; nothing else does.
+        shell.stdin.take().unwrap().write_all(vendor.key.as_bytes()).unwrap();
+        shell.wait_with_output().unwrap()
+    };
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "{script}\n{out}\n{err}");
+    for promised in ["2 passed", " 0 failed", "imports none", "accepts the key", "You said: Hello"]
+    {
+        assert!(out.contains(promised), "{promised}: {out}");
+    }
+    assert_eq!(leak(format!("{out}{err}").as_bytes()), None);
+    for file in ["real", "real_stream", "real_models"] {
+        let text = fs::read(place.join(format!("acme/recordings/{file}.json"))).unwrap();
+        assert_eq!(leak(&text), None, "{file}");
+    }
+}
+
+#[test]
+fn the_example_of_the_guide_passes_in_the_sandbox() {
+    let example = project().join("sdk/examples/reka");
+    let output = Command::new(keyward())
+        .args(["plugin", "test"])
+        .arg(&example)
+        .current_dir(project())
+        .output()
+        .unwrap();
+    let out = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success() && out.contains(" 0 failed"), "{out}\n{output:?}");
 }
 
 #[test]

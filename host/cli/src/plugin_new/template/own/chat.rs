@@ -71,7 +71,8 @@ pub fn request(chat: &Chat, out: &mut Output) -> Result<VendorRequest, Failure> 
         }
     }
     let (max_tokens, temperature) = (sampling.max_output_tokens, sampling.temperature);
-    let request = Request { model: &chat.model, turns, max_tokens, temperature, stream: chat.stream };
+    let request =
+        Request { model: &chat.model, turns, max_tokens, temperature, stream: chat.stream };
     let framing = if chat.stream { Framing::{{framing}} } else { Framing::Json };
     Ok(VendorRequest::post("/generate", &request)?.framed(framing))
 }

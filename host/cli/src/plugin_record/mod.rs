@@ -281,11 +281,15 @@ fn tell(places: &Places, record: &Record, draft: &Draft, scrub: &Scrub, report: 
             "replayed": report,
         }));
     }
+    let count = |number: usize, what: &str| match number {
+        1 => format!("1 {what}"),
+        _ => format!("{number} {what}s"),
+    };
     println!(
-        "Recorded {}: {} requests, {} events{}.",
+        "Recorded {}: {}, {}{}.",
         record.output.display(),
-        draft.requests(),
-        draft.events(),
+        count(draft.requests(), "request"),
+        count(draft.events(), "event"),
         draft.status().map(|status| format!(", HTTP {status}")).unwrap_or_default()
     );
     if kinds.is_empty() {

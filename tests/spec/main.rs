@@ -12,6 +12,7 @@
 )]
 
 mod anthropic_sdk;
+mod authoring;
 mod cli;
 mod config;
 mod credentials;

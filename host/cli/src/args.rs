@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// AI vendors as sandboxed plugins: a gateway, its keys, its adapters, its usage.
 #[derive(Debug, Parser)]
@@ -60,7 +60,7 @@ pub enum Command {
     /// Vendors' API keys: set, list, test, remove. A stored key can't be read back
     #[command(subcommand)]
     Key(Key),
-    /// Adapters: build, check, test, list, inspect
+    /// Adapters: make, build, check, test, record, list, inspect
     #[command(subcommand)]
     Plugin(Plugin),
     /// What was used, by provider, model or caller
@@ -123,6 +123,8 @@ pub enum Key {
 
 #[derive(Debug, Subcommand)]
 pub enum Plugin {
+    /// Make a crate for a new adapter, whose tests pass at once
+    New(New),
     /// Build adapter crates into components
     Build {
         /// Crate folders, or modules that other languages' compilers made; all bundled adapters if
@@ -143,6 +145,9 @@ pub enum Plugin {
         #[arg(long, value_name = "DIR")]
         recordings: Option<PathBuf>,
     },
+    /// Make one real call through an adapter and keep it as a recording, without keys and
+    /// personal data. Costs what the call costs
+    Record(Record),
     /// Show the adapters in the plugins folder
     List,
     /// Show everything about one adapter: imports, origins, scheme, digest, sizes
@@ -150,6 +155,86 @@ pub enum Plugin {
         /// An adapter's name, or a component file
         plugin: String,
     },
+}
+
+/// What the vendor of a new adapter looks like. What isn't given is asked for on a terminal.
+#[derive(Debug, Args)]
+pub struct New {
+    /// The adapter's name: lower-case letters, digits and hyphens
+    pub name: String,
+    /// The folder to make, instead of one of the adapter's name here
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// `openai` for a vendor that copied OpenAI's requests and answers, `own` for any other
+    #[arg(long)]
+    pub shape: Option<Shape>,
+    /// How a vendor of its own shape streams
+    #[arg(long)]
+    pub stream: Option<Streaming>,
+    /// The vendor's base URL, to which paths are added
+    #[arg(long, value_name = "URL")]
+    pub endpoint: Option<String>,
+    /// How the host authenticates: bearer, header:NAME, query:NAME or none
+    #[arg(long)]
+    pub auth: Option<String>,
+    /// Where the vendor runs
+    #[arg(long)]
+    pub kind: Option<Where>,
+    /// The folder of the crate keyward-sdk, instead of the published crate of this version (or of
+    /// the sources that this program was built from, if they are there)
+    #[arg(long, value_name = "DIR")]
+    pub sdk: Option<PathBuf>,
+    /// Ask nothing, take defaults
+    #[arg(long)]
+    pub yes: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Shape {
+    Openai,
+    Own,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Streaming {
+    Sse,
+    Ndjson,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Where {
+    Local,
+    External,
+}
+
+#[derive(Debug, Args)]
+pub struct Record {
+    /// A provider of the configuration
+    pub provider: String,
+    /// What to ask for
+    #[arg(long, value_enum, default_value = "chat")]
+    pub operation: RecordedOperation,
+    /// What to say or to embed; it stands in the recording. A harmless sentence if left out
+    #[arg(long, value_name = "TEXT")]
+    pub prompt: Option<String>,
+    /// The model, instead of the first one listed
+    #[arg(short, long)]
+    pub model: Option<String>,
+    /// The file to write
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// Write over a file that is there
+    #[arg(long)]
+    pub force: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RecordedOperation {
+    Chat,
+    Stream,
+    Embed,
+    Models,
+    Probe,
 }
 
 #[derive(Debug, Args)]

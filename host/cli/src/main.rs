@@ -9,6 +9,8 @@ mod args;
 mod client;
 mod commands;
 mod plugin_build;
+mod plugin_new;
+mod plugin_record;
 mod plugin_test;
 
 use std::{io::IsTerminal, process::ExitCode};

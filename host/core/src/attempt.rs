@@ -21,6 +21,7 @@ use crate::{
     ids::RequestId,
     metering::{Outcome, Reservation, TokenUsage, Tokens},
     operation::Operation,
+    tape::Tape,
 };
 
 /// Bytes of an answer a token stands for, where the vendor hasn't counted: English prose in common
@@ -71,10 +72,11 @@ impl Attempt {
         id: RequestId,
         prompt: Tokens,
         reservation: Reservation,
+        tape: Option<Tape>,
     ) -> Result<Self, Failure> {
         let opened = async {
             let place = provider.place().await?;
-            let exchange = Exchange::open(Arc::clone(provider), operation, id).await?;
+            let exchange = Exchange::open_with(Arc::clone(provider), operation, id, tape).await?;
             Ok((place, exchange))
         };
         match opened.await {

@@ -25,6 +25,7 @@ use crate::{
     ids::RequestId,
     operation::Operation,
     sandbox::{Instance, Trap},
+    tape::{self, Tape},
 };
 
 /// The longest wait an adapter may ask for between polls.
@@ -53,6 +54,8 @@ pub struct Exchange {
     retry_after: Option<Duration>,
     began: Instant,
     waited: Duration,
+    /// Only where a recording is made.
+    tape: Option<Tape>,
 }
 
 enum State {
@@ -79,6 +82,7 @@ struct Receiving {
     decoder: Option<Decoder>,
     /// Kept back to go in with the first piece of the answer.
     head: Option<contract::ResponseHead>,
+    tape: Option<Tape>,
 }
 
 impl Exchange {
@@ -91,6 +95,19 @@ impl Exchange {
         operation: &Operation,
         id: RequestId,
     ) -> Result<Self, Failure> {
+        Self::open_with(provider, operation, id, None).await
+    }
+
+    /// As [`Exchange::open`], with everything that goes over the wire kept on `tape`.
+    ///
+    /// # Errors
+    /// As [`Exchange::open`].
+    pub async fn open_with(
+        provider: Arc<Provider>,
+        operation: &Operation,
+        id: RequestId,
+        tape: Option<Tape>,
+    ) -> Result<Self, Failure> {
         let began = Instant::now();
         let (lowered, held) = content::lower(operation, provider.reads_content())?;
         let context = contract::Context {
@@ -100,6 +117,9 @@ impl Exchange {
             id: id.to_string(),
             grants: provider.grants.clone(),
         };
+        if let Some(tape) = &tape {
+            tape.context(&context);
+        }
         let opened = provider.plugin.open(&lowered, &context).await;
         let instance = opened.map_err(|trap| trapped(&provider, &trap))?;
         Ok(Self {
@@ -114,6 +134,7 @@ impl Exchange {
             retry_after: None,
             began,
             waited: Duration::ZERO,
+            tape,
         })
     }
 
@@ -194,6 +215,9 @@ impl Exchange {
             status: response.status(),
             headers: visible.filter(response.headers(), response.secrets()),
         };
+        if let Some(tape) = &self.tape {
+            tape.head(head.status, &head.headers, response.headers(), response.secrets());
+        }
         let whole = is_streamed(framing) && is_json(&response);
         // A success without content has nothing to frame.
         let framed = (200..300).contains(&head.status) && head.status != 204 && !whole;
@@ -202,6 +226,7 @@ impl Exchange {
             decoder: framed.then(|| Decoder::new(framing, limits)),
             head: Some(head),
             response,
+            tape: self.tape.clone(),
         }
     }
 
@@ -237,6 +262,9 @@ impl Exchange {
                 Output::Event(event) => events.push(checked(event)?),
                 Output::Done => next = Some(State::Over),
                 Output::Failed(failure) => {
+                    if let Some(tape) = &self.tape {
+                        tape.failed(&failure);
+                    }
                     let mut failure = Failure::from(failure);
                     failure.retry_after = failure.retry_after.or(self.retry_after);
                     next = Some(State::Failed(Box::new(failure)));
@@ -256,6 +284,9 @@ impl Exchange {
                         return Err(Failure::plugin(format!(
                             "the adapter asked to wait more than {limit} times"
                         )));
+                    }
+                    if let Some(tape) = &self.tape {
+                        tape.sleep(ms);
                     }
                     let time = Duration::from_millis(u64::from(ms)).min(MAX_SLEEP);
                     next = Some(State::Sleep(time));
@@ -297,6 +328,20 @@ impl Exchange {
             Body::Json(json) => (Some(JSON), self.held.fill_json(json)?),
             Body::Raw(raw) => (Some(media_type(&raw.media_type)?), self.held.fill_raw(raw.data)?),
         };
+        if let Some(tape) = &self.tape {
+            tape.request(tape::Request {
+                origin: request.origin.clone(),
+                method: request.method,
+                path: request.path.clone(),
+                headers: request.headers.clone(),
+                body: match &content_type {
+                    None => tape::Body::Empty,
+                    Some(value) if value == JSON => tape::Body::Json(body.clone()),
+                    Some(_) => tape::Body::Raw(body.clone()),
+                },
+                answer: None,
+            });
+        }
         if let Some(value) = content_type {
             headers.insert(header::CONTENT_TYPE, value);
         }
@@ -356,13 +401,21 @@ impl Receiving {
     async fn next(&mut self) -> Result<Arrived, Failure> {
         let Some(decoder) = &mut self.decoder else {
             let body = self.response.text().await;
+            if let Some(tape) = &self.tape {
+                tape.body(body.as_bytes());
+            }
             let head = self.head.take().map(Input::Head);
             let inputs = head.into_iter().chain([Input::Body(body), Input::End]).collect();
             return Ok(Arrived { inputs, damage: None });
         };
         let mut frames = Vec::new();
         let (framed, ended) = match self.response.next().await? {
-            Some(bytes) => (decoder.push(&bytes, &mut frames), false),
+            Some(bytes) => {
+                if let Some(tape) = &self.tape {
+                    tape.body(&bytes);
+                }
+                (decoder.push(&bytes, &mut frames), false)
+            }
             None => (decoder.finish(&mut frames), true),
         };
         let damage = framed.err();

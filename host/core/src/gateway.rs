@@ -27,6 +27,7 @@ use crate::{
     catalog::{Catalog, KeyStatus, ModelFacts, Provider, ProviderState, Snapshot},
     config::{Config, ConfigError, Watcher},
     contract::{self, Event},
+    egress::Secrets,
     exchange::Exchange,
     ids::{ModelName, ProviderName, RequestId},
     metering::{self, AttemptRecord, Estimate, Meter, RowQuery, Summary, SummaryQuery, Tokens},
@@ -34,6 +35,7 @@ use crate::{
     routing::{self, Candidate, Decision, Reason},
     sandbox::{Compiler, EngineError, Sandbox, Worker},
     store::{DataDir, KeyValue, SledStore, Store, StoreError},
+    tape::{Tape, Taped},
     vault::{KeyResolver, MasterKeyError, MasterKeySources, Slot, Vault},
 };
 
@@ -277,11 +279,10 @@ impl Gateway {
             }
         }
         drop(place);
-        let estimate = || attempt::estimate(request.prompt_bytes()).input.unwrap_or_default().0;
         Ok(Counted {
             provider: name,
             model,
-            tokens: counted.unwrap_or_else(estimate),
+            tokens: counted.unwrap_or_else(|| request.expected_tokens().0),
             estimated: counted.is_none(),
         })
     }
@@ -344,7 +345,7 @@ impl Gateway {
     ) -> Result<(Attempt, Vec<Event>), Failure> {
         let reservation = self.inner.meter.reserve(estimate)?;
         let id = estimate.request;
-        let mut attempt = Attempt::open(provider, operation, id, prompt, reservation).await?;
+        let mut attempt = Attempt::open(provider, operation, id, prompt, reservation, None).await?;
         let mut first = Vec::new();
         while !first.iter().any(is_content) {
             match attempt.next().await {
@@ -460,6 +461,69 @@ impl Gateway {
             events?;
         }
         Ok(began.elapsed())
+    }
+
+    /// Carries an operation out against one provider as for a caller, metered if it costs, and keeps
+    /// what went over the wire. Nothing is tried again or elsewhere.
+    ///
+    /// # Errors
+    /// If the provider isn't there, or the exchange ended otherwise than the adapter said: what
+    /// broke then can't be replayed. A failure that the adapter told is on the tape.
+    pub async fn record(&self, provider: &str, operation: &Operation) -> Result<Recorded, Failure> {
+        let provider = self.provider(provider)?;
+        let tape = Tape::default();
+        let mut events = Vec::new();
+        let ended = self.carry_out(&provider, operation, &tape, &mut events).await;
+        let taped = tape.take();
+        match ended {
+            Err(failure) if taped.failure.is_none() => return Err(failure),
+            _ => {}
+        }
+        let secrets = provider.secrets().await;
+        Ok(Recorded { provider, taped, events, secrets })
+    }
+
+    async fn carry_out(
+        &self,
+        provider: &Arc<Provider>,
+        operation: &Operation,
+        tape: &Tape,
+        events: &mut Vec<Event>,
+    ) -> Result<(), Failure> {
+        let id = RequestId::random()?;
+        let (model, kind, streamed, prompt) = match operation {
+            Operation::Chat(chat) => {
+                (&chat.model, OperationKind::Chat, chat.stream, chat.expected_tokens())
+            }
+            Operation::Embed(embed) => {
+                (&embed.model, OperationKind::Embed, false, embed.expected_tokens())
+            }
+            Operation::ListModels | Operation::Probe | Operation::CountTokens(_) => {
+                let provider = Arc::clone(provider);
+                let tape = Some(tape.clone());
+                let mut exchange = Exchange::open_with(provider, operation, id, tape).await?;
+                while let Some(more) = exchange.next().await {
+                    events.append(&mut more?);
+                }
+                return Ok(());
+            }
+        };
+        let reservation = self.inner.meter.reserve(&Estimate {
+            request: id,
+            attempt: 1,
+            caller: "local".into(),
+            provider: provider.name.clone(),
+            model: model.clone(),
+            operation: kind,
+            streamed,
+            tokens: attempt::estimate(prompt),
+        })?;
+        let tape = Some(tape.clone());
+        let mut attempt = Attempt::open(provider, operation, id, prompt, reservation, tape).await?;
+        while let Some(more) = attempt.next().await {
+            events.append(&mut more?);
+        }
+        Ok(())
     }
 
     /// Sums of what was used, everything recorded up to now included.
@@ -584,6 +648,15 @@ async fn blocking<T: Send + 'static>(
 
 fn open_lists(snapshot: &Snapshot) -> impl Iterator<Item = &Arc<Provider>> {
     snapshot.providers.values().filter_map(ProviderState::ready).filter(|p| p.models_are_open())
+}
+
+/// An exchange that was carried out to be recorded.
+pub struct Recorded {
+    pub provider: Arc<Provider>,
+    pub taped: Taped,
+    pub events: Vec<Event>,
+    /// The provider's keys. What leaves this program must be searched for them.
+    pub secrets: Secrets,
 }
 
 /// One answer, as it comes. Dropping it cancels the vendor's request at once and settles the bill

@@ -29,6 +29,7 @@ pub mod operation;
 pub mod routing;
 pub mod sandbox;
 pub mod store;
+pub mod tape;
 pub mod vault;
 pub mod watch;
 

@@ -200,15 +200,6 @@ impl Chat {
         }
         Tokens(estimator.tokens())
     }
-
-    /// Bytes of all that the model reads: content and tools.
-    pub fn prompt_bytes(&self) -> u64 {
-        let tool = |tool: &Tool| {
-            let description = tool.description.as_ref().map_or(0, String::len);
-            (tool.name.len() + description + tool.parameters.len()) as u64
-        };
-        self.content_bytes() + self.tools.iter().map(tool).sum::<u64>()
-    }
 }
 
 impl Embed {

@@ -120,7 +120,7 @@ pub fn event_json(event: &Event) -> Json {
 }
 
 /// A failure's members, those without a value left out.
-pub(super) fn failure_json(failure: &Failure) -> Map<String, Json> {
+pub fn failure_json(failure: &Failure) -> Map<String, Json> {
     let kind = match &failure.kind {
         FailureKind::Authentication => "authentication",
         FailureKind::Permission => "permission",

@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 const WIDTH: usize = 100;
 
 /// A document with objects and arrays on one line where they fit.
-pub(super) fn document(json: &Json) -> String {
+pub fn document(json: &Json) -> String {
     let mut text = String::new();
     write(json, 0, 0, &mut text);
     text.push('\n');

@@ -31,8 +31,9 @@ use crate::{
 };
 
 pub use descriptor::check_descriptor;
-pub use events::{event_json, fold};
+pub use events::{event_json, failure_json, fold};
 pub use framer::{Framer, simple_framer};
+pub use layout::document;
 pub use operation::{Marks, hold};
 pub use recording::{Answer, Recording, Step};
 pub use run::{Framers, Replayed, check};

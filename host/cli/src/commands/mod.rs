@@ -37,7 +37,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 }
 
 /// A gateway on these places, in this process.
-async fn open_gateway(places: &Places, slots: u32) -> anyhow::Result<Gateway> {
+pub async fn open_gateway(places: &Places, slots: u32) -> anyhow::Result<Gateway> {
     let program = std::env::current_exe().context("can't find this program's own file")?;
     let options = Options {
         paths: Paths {
@@ -62,6 +62,11 @@ async fn client(places: &Places) -> anyhow::Result<Client> {
     Ok(Client::Here(Box::new(keyward_server::control::router(gateway))))
 }
 
-fn print_json(value: &serde_json::Value) {
+pub fn print_json(value: &serde_json::Value) {
     println!("{value:#}");
+}
+
+/// Text of a stranger's, for a terminal: its lines, without control characters.
+pub fn printable(text: &str) -> String {
+    table::lines(text)
 }

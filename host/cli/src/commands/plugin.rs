@@ -1,4 +1,4 @@
-//! `keyward plugin`: build, check, test, list and inspect adapters.
+//! `keyward plugin`: make, build, check, test, record, list and inspect adapters.
 
 use std::{
     path::{Path, PathBuf},
@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use super::table;
 use crate::{
     args::{COMPILE_WORKER, Places, Plugin},
-    plugin_build, plugin_test,
+    plugin_build, plugin_new, plugin_record, plugin_test,
 };
 
 pub async fn plugin(places: &Places, plugin: Plugin) -> anyhow::Result<ExitCode> {
@@ -26,6 +26,8 @@ pub async fn plugin(places: &Places, plugin: Plugin) -> anyhow::Result<ExitCode>
         Plugin::Build { crates, out } => {
             build(&crates, out.as_deref().unwrap_or(&places.plugins)).await
         }
+        Plugin::New(new) => plugin_new::new(places, new).await,
+        Plugin::Record(record) => plugin_record::record(places, record).await,
         Plugin::Check { files } => check(places, &files).await,
         Plugin::Test { adapter, recordings } => test(places, &adapter, recordings).await,
         Plugin::List => list(places).await,

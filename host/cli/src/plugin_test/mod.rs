@@ -25,7 +25,7 @@ use keyward_sdk::{
 use serde::Serialize;
 use tokio::runtime::Handle;
 
-use types::Across;
+pub use types::Across;
 
 /// What became of one recording.
 #[derive(Debug, Serialize)]
@@ -44,12 +44,13 @@ pub struct Report {
 /// If the recordings can't be read. What differs is in the reports.
 pub fn replay(plugin: &Plugin, folder: &Path, runtime: &Handle) -> anyhow::Result<Vec<Report>> {
     let recordings = replay::load_all(folder).map_err(anyhow::Error::msg)?;
-    let mut target = Sandboxed { plugin, runtime };
-    Ok(recordings.iter().map(|recording| report(recording, &mut target)).collect())
+    Ok(recordings.iter().map(|recording| report(recording, plugin, runtime)).collect())
 }
 
-fn report(recording: &Recording, target: &mut Sandboxed<'_>) -> Report {
-    let (replayed, problem) = match replay::check(recording, target, &host_framer) {
+/// Replays one recording. Blocks; not for async threads.
+pub fn report(recording: &Recording, plugin: &Plugin, runtime: &Handle) -> Report {
+    let mut target = Sandboxed { plugin, runtime };
+    let (replayed, problem) = match replay::check(recording, &mut target, &host_framer) {
         Ok(replayed) => (replayed, None),
         Err(problem) => (replay::Replayed::default(), Some(problem)),
     };

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     Failure, FailureKind, Fault, config, contract,
-    egress::{Client, ClientOptions, Dns, FrameLimits, Injection, Target, Timeouts},
+    egress::{Client, ClientOptions, Dns, FrameLimits, Injection, Secrets, Target, Timeouts},
     ids::{ModelName, ProviderName},
     sandbox::Plugin,
     vault::{KeyError, KeyResolver, KeySource, Slot},
@@ -287,6 +287,17 @@ impl Provider {
             Some(slot) => slot.injection(&self.keys).await,
             None => Ok(None),
         }
+    }
+
+    /// All credentials of this provider that can be had, to search for.
+    pub async fn secrets(&self) -> Secrets {
+        let mut secrets = Secrets::default();
+        for origin in self.origins.values() {
+            if let Ok(Some(injection)) = self.credential(origin).await {
+                secrets = secrets.and(injection.secrets());
+            }
+        }
+        secrets
     }
 
     fn credential_slots(&self) -> impl Iterator<Item = &CredentialSlot> {

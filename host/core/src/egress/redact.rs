@@ -78,7 +78,8 @@ impl Secrets {
         Cow::Owned(String::from_utf8_lossy(&clean).into_owned())
     }
 
-    fn occur_in(&self, bytes: &[u8]) -> bool {
+    /// True if one of them is somewhere in `bytes`, in any spelling known here.
+    pub fn occur_in(&self, bytes: &[u8]) -> bool {
         self.spellings.iter().any(|spelling| spelling.find(bytes).is_some())
     }
 

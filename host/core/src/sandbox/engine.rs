@@ -56,19 +56,21 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// `slots` is how many exchanges can be open at once, streams included.
+    /// `slots` is how many exchanges can be open at once, streams included; those of an adapter with
+    /// several memories count as several.
     ///
     /// # Errors
     /// If the engine can't be made on this machine.
     pub fn new(slots: u32) -> Result<Self, EngineError> {
+        let slots = slots.max(MEMORIES as u32);
         let mut config = code_config();
         let mut pool = PoolingAllocationConfig::new();
         pool.total_component_instances(slots)
-            // Each exchange may have all that one adapter may. It is counted, or address space that
-            // is never touched: most adapters have one memory and four core instances.
+            // Counted, and address space of 160 KB a table.
             .total_core_instances(slots.saturating_mul(CORE_INSTANCES as u32))
-            .total_memories(slots.saturating_mul(MEMORIES as u32))
             .total_tables(slots.saturating_mul(TABLES as u32))
+            // Address space of 4 GiB each, so none in vain: a slot is one memory.
+            .total_memories(slots)
             .total_stacks(slots)
             .max_core_instances_per_component(CORE_INSTANCES as u32)
             .max_memories_per_component(MEMORIES as u32)
@@ -93,13 +95,14 @@ impl Sandbox {
         &self.engine
     }
 
-    /// A place in the pool. `None` if none came free in time: a full pool is an error to
-    /// wasmtime, so nobody may ask it without one.
-    pub(super) async fn slot(&self) -> Option<OwnedSemaphorePermit> {
-        if let Ok(permit) = Arc::clone(&self.slots).try_acquire_owned() {
+    /// A place in the pool for an instance of so many memories. `None` if none came free in time: a
+    /// full pool is an error to wasmtime, so nobody may ask it without one.
+    pub(super) async fn slot(&self, memories: u32) -> Option<OwnedSemaphorePermit> {
+        if let Ok(permit) = Arc::clone(&self.slots).try_acquire_many_owned(memories) {
             return Some(permit);
         }
-        tokio::time::timeout(SLOT_WAIT, Arc::clone(&self.slots).acquire_owned()).await.ok()?.ok()
+        let free = Arc::clone(&self.slots).acquire_many_owned(memories);
+        tokio::time::timeout(SLOT_WAIT, free).await.ok()?.ok()
     }
 
     /// Says that guest code runs from now on, so that the clock ticks.

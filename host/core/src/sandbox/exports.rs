@@ -14,7 +14,10 @@ use wasmtime::{
     },
 };
 
-use super::{limits::Guest, wasi};
+use super::{
+    limits::{Guest, MEMORIES},
+    wasi,
+};
 use crate::contract::{Context, Input, Operation, Output};
 
 type Describe = TypedFunc<(), (String,)>;
@@ -27,6 +30,8 @@ pub(super) struct Unchecked(Exports);
 /// A component whose functions have the contract's types.
 pub(super) struct Exports {
     component: InstancePre<Guest>,
+    /// Slots of the pool that an instance takes.
+    memories: u32,
     describe: ComponentExportIndex,
     construct: ComponentExportIndex,
     step: ComponentExportIndex,
@@ -50,10 +55,18 @@ impl Unchecked {
         };
         Ok(Self(Exports {
             component: pre,
+            memories: component
+                .resources_required()
+                .map_or(MEMORIES as u32, |needs| needs.num_memories)
+                .clamp(1, MEMORIES as u32),
             describe: function("describe")?,
             construct: function("[constructor]exchange")?,
             step: function("[method]exchange.step")?,
         }))
+    }
+
+    pub fn memories(&self) -> u32 {
+        self.0.memories
     }
 
     pub async fn instantiate(&self, store: &mut Store<Guest>) -> wasmtime::Result<Instance> {
@@ -81,6 +94,10 @@ impl Unchecked {
 }
 
 impl Exports {
+    pub fn memories(&self) -> u32 {
+        self.memories
+    }
+
     fn function(
         &self,
         store: &mut Store<Guest>,

@@ -57,7 +57,7 @@ impl Instance {
         operation: &Operation,
         context: &Context,
     ) -> Result<Self, Trap> {
-        let slot = sandbox.slot().await.ok_or(Trap::Full)?;
+        let slot = sandbox.slot(code.memories()).await.ok_or(Trap::Full)?;
         let mut store = store(sandbox, limits, World::new(context.now_ms, context.seed));
         let exchange = guarded(sandbox, &mut store, async |store: &mut Store<Guest>| {
             code.open(store, operation, context).await

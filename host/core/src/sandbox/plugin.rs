@@ -138,7 +138,7 @@ async fn describe(
     unchecked: Unchecked,
     limits: &Limits,
 ) -> Result<(Exports, String), LoadError> {
-    let _slot = sandbox.slot().await.ok_or(Trap::Full)?;
+    let _slot = sandbox.slot(unchecked.memories()).await.ok_or(Trap::Full)?;
     // What an adapter says of itself doesn't hang on the time or on chance.
     let mut store = super::instance::store(sandbox, limits, World::new(0, 0));
     let checked =

@@ -254,6 +254,15 @@ fn items_and_fields_of_the_vendors_own_stand_where_it_had_them() {
 }
 
 #[test]
+fn what_the_vendor_says_of_a_setting_stands_instead_of_what_was_asked() {
+    let mut folder = ResponseFolder::new(identity(), asked(json!({ "truncation": "auto" })));
+    folder.add(vec![text("Hi"), attribute_event("truncation", "\"disabled\"")]).unwrap();
+    let written = String::from_utf8(folder.finish().unwrap()).unwrap();
+    assert_eq!(written.matches("\"truncation\"").count(), 1, "{written}");
+    assert!(written.contains("\"truncation\":\"disabled\""), "{written}");
+}
+
+#[test]
 fn fields_that_only_the_vendor_knows_stand_in_their_item() {
     let item = |json: &str| attribute_event("item", json);
     let seen = fold(vec![

@@ -191,7 +191,7 @@ pub struct Price {
     pub amounts: Amounts,
     /// What holds instead for prompts of more tokens than this, smallest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub above: Vec<Step>,
+    pub above: Vec<PriceStep>,
     /// Per unit, by the name that usage has for it: "request", "neurons", "searches".
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub per_unit: BTreeMap<String, String>,
@@ -213,18 +213,18 @@ pub struct Amounts {
     pub per_million: BTreeMap<String, String>,
     /// Tokens within a class that cost something else, by the unit that usage reports them as.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub parts: BTreeMap<String, Part>,
+    pub parts: BTreeMap<String, PricePart>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Part {
+pub struct PricePart {
     /// The class they are counted in.
     pub of: String,
     pub per_million: String,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Step {
+pub struct PriceStep {
     /// The largest prompt that has the price before this one.
     pub tokens: u64,
     #[serde(flatten)]

@@ -15,7 +15,7 @@ pub mod price;
 pub use decimal::Decimal;
 pub use descriptor::{
     Amounts, Auth, AuthScheme, Credential, Descriptor, Document, Model, OperationKind, Origin,
-    Part, Price, ProviderKind, Setting, SettingType, Step,
+    Price, PricePart, PriceStep, ProviderKind, Setting, SettingType,
 };
 
 /// The contract's version as the WIT package carries it.

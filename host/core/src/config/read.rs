@@ -17,7 +17,7 @@ use std::{
 
 use indexmap::IndexMap;
 use keyward_contract::{
-    Amounts, Decimal, Part, Price, ProviderKind, Step,
+    Amounts, Decimal, Price, PricePart, PriceStep, ProviderKind,
     decimal::BadDecimal,
     price::{Class, Currency, Day, PriceError, PriceList, REQUEST, Tariff},
 };
@@ -955,7 +955,7 @@ impl<'t> Reader<'t> {
         }
     }
 
-    fn steps(&self, field: &Field<'t>) -> Option<Vec<Step>> {
+    fn steps(&self, field: &Field<'t>) -> Option<Vec<PriceStep>> {
         let form = "As in `above: [{tokens: 200000, input: 4, output: 18}]`.";
         let steps = self.items(field, form).into_iter().filter_map(|item| {
             let mut section = self.section(&item, form)?;
@@ -965,7 +965,7 @@ impl<'t> Reader<'t> {
             if tokens.is_none() {
                 self.report(&item, "a price for longer prompts without its `tokens`", form);
             }
-            Some(Step { tokens: tokens?.into(), amounts })
+            Some(PriceStep { tokens: tokens?.into(), amounts })
         });
         Some(steps.collect())
     }
@@ -986,7 +986,7 @@ impl<'t> Reader<'t> {
         }
         if let Some(per_million) = section.read("cache_write_1h", Self::amount) {
             let of = Class::CacheWrite.as_str().to_owned();
-            amounts.parts.insert(WRITTEN_FOR_AN_HOUR.to_owned(), Part { of, per_million });
+            amounts.parts.insert(WRITTEN_FOR_AN_HOUR.to_owned(), PricePart { of, per_million });
         }
         amounts
     }

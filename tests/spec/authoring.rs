@@ -438,9 +438,24 @@ fn what_can_not_be_recorded_is_refused_before_or_without_a_file() {
         (vec!["openai", "-o", &file_name, "--operation", "models", "--prompt", "x"], "--prompt"),
         (vec!["openai", "-o", &file_name, "-m", "a b"], "model name"),
         (vec!["openai", "-o", &file_name, "--prompt", &key], "would hold the key"),
-        // The answer comes in pieces, and the address is cut between two.
+        // The answer comes in pieces, and the address is cut between two; whether it stands whole
+        // in the prompt or not.
         (
             vec!["openai", "-o", &file_name, "--operation", "stream", "-m", "pieces"],
+            "cut across pieces",
+        ),
+        (
+            vec![
+                "openai",
+                "-o",
+                &file_name,
+                "--operation",
+                "stream",
+                "-m",
+                "pieces",
+                "--prompt",
+                CONTACT,
+            ],
             "cut across pieces",
         ),
         (vec!["openai", "-o", &file_name, "-m", "cut-4", "--operation", "stream"], "broke"),

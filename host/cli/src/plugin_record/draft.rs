@@ -297,7 +297,9 @@ fn read_back(answer: &Map<String, Json>) -> Option<(Vec<u8>, String)> {
 
 /// JSON that is written in the same way again.
 fn as_json(text: &str) -> Option<Json> {
-    serde_json::from_str::<Json>(text).ok().filter(|json| json.to_string() == text)
+    let json: Json = serde_json::from_str(text).ok()?;
+    let written = json.to_string();
+    (written == text).then_some(json)
 }
 
 fn as_sse(text: &str) -> Option<Json> {

@@ -54,7 +54,7 @@ def plain_with_settings(server):
                 {"role": "assistant", "content": [{"text": "First answer", "type": "text"}]},
                 {"role": "user", "content": [{"type": "text", "text": "Second question"}]},
             ],
-            temperature=0.5,
+            extra_body={"temperature": 0.5},
             stop_sequences=["END"],
             metadata={"user_id": "u-1"},
             service_tier="auto",

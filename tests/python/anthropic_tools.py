@@ -82,6 +82,7 @@ def results_come_back_streamed(server):
 
 @case
 def the_sdks_own_loop(server):
+    """It first asks the server to remember the conversation, and sends all of it where that is refused."""
     asked = []
 
     @beta_tool

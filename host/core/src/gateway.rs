@@ -273,7 +273,9 @@ impl Gateway {
         let mut counted = None;
         while let Some(events) = exchange.next().await {
             match events {
-                Ok(events) => counted = events.iter().filter_map(counted_input).last().or(counted),
+                Ok(events) => {
+                    counted = events.iter().rev().find_map(counted_input).or(counted);
+                }
                 Err(failure) if failure.kind == FailureKind::Unsupported => break,
                 Err(failure) => return Err(failure),
             }

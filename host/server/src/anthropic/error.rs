@@ -7,7 +7,7 @@
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, StatusCode};
-use keyward::{Failure, FailureKind, ids::RequestId};
+use keyward::{Failure, FailureKind, Fault, ids::RequestId};
 use serde::Serialize;
 
 use crate::dialect::answer::{as_json, failure_headers};
@@ -25,6 +25,22 @@ struct ErrorBody<'a> {
 struct Error<'a> {
     r#type: &'a str,
     message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    details: Option<Details>,
+}
+
+#[derive(Clone, Copy, Serialize)]
+struct Details {
+    error_code: &'static str,
+}
+
+/// The code at which this dialect's SDKs send the whole conversation instead of naming a thread that
+/// the server is to remember.
+pub const NO_THREADS: &str = "thread_unsupported_request";
+
+fn details(failure: &Failure) -> Option<Details> {
+    let told = failure.fault == Fault::Caller && failure.code.as_deref() == Some(NO_THREADS);
+    told.then_some(Details { error_code: NO_THREADS })
 }
 
 /// What an error says, kept beside its body until the request's id is known.
@@ -32,6 +48,7 @@ struct Error<'a> {
 struct Said {
     r#type: &'static str,
     message: String,
+    details: Option<Details>,
 }
 
 /// How one class of failure looks in this dialect.
@@ -90,21 +107,17 @@ fn refused(vendor: Option<u16>) -> (StatusCode, &'static str) {
 
 /// The error as it stands in a stream.
 pub fn to_json(failure: &Failure, request: RequestId) -> Vec<u8> {
-    json(shape(failure).r#type, &failure.message, Some(request))
+    said(failure, &shape(failure)).to_json(Some(request))
 }
 
-fn json(r#type: &str, message: &str, request: Option<RequestId>) -> Vec<u8> {
-    let request_id = request.map(|id| id.to_string());
-    let body = ErrorBody { r#type: "error", error: Error { r#type, message }, request_id };
-    // Strings alone always serialize.
-    serde_json::to_vec(&body).unwrap_or_default()
+fn said(failure: &Failure, shape: &Shape) -> Said {
+    let (message, details) = (failure.message.clone(), details(failure));
+    Said { r#type: shape.r#type, message, details }
 }
-
 /// The whole answer to a request that failed before its first byte.
 pub fn response(failure: &Failure) -> Response {
     let shape = shape(failure);
-    let said = Said { r#type: shape.r#type, message: failure.message.clone() };
-    let mut response = said.into_response(shape.status, None);
+    let mut response = said(failure, &shape).into_response(shape.status, None);
     response.headers_mut().extend(failure_headers(failure, shape.retry));
     response
 }
@@ -117,7 +130,7 @@ pub fn refusal(status: StatusCode, message: &str) -> Response {
         StatusCode::NOT_FOUND => "not_found_error",
         _ => INVALID,
     };
-    Said { r#type, message: message.to_owned() }.into_response(status, None)
+    Said { r#type, message: message.to_owned(), details: None }.into_response(status, None)
 }
 
 /// The answer with its request's id: in the header that this dialect's SDKs read, and in the body
@@ -136,9 +149,16 @@ pub fn named(mut response: Response, id: RequestId) -> Response {
 }
 
 impl Said {
+    fn to_json(&self, id: Option<RequestId>) -> Vec<u8> {
+        let Self { r#type, message, details } = self;
+        let error = Error { r#type, message, details: *details };
+        let request_id = id.map(|id| id.to_string());
+        // Strings alone always serialize.
+        serde_json::to_vec(&ErrorBody { r#type: "error", error, request_id }).unwrap_or_default()
+    }
+
     fn into_response(self, status: StatusCode, id: Option<RequestId>) -> Response {
-        let body = json(self.r#type, &self.message, id);
-        let mut response = (status, as_json(body)).into_response();
+        let mut response = (status, as_json(self.to_json(id))).into_response();
         response.extensions_mut().insert(self);
         response
     }
@@ -147,7 +167,6 @@ impl Said {
 #[cfg(test)]
 mod tests {
     use http_body_util::BodyExt as _;
-    use keyward::Fault;
     use serde_json::{Value, json};
 
     use super::*;

@@ -32,6 +32,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
+use super::error::NO_THREADS;
 use crate::dialect::{
     events::{Warnings, write_json},
     media,
@@ -97,12 +98,20 @@ object!(WireRequest {
     "top_k" top_k: u32,
     "stop_sequences" stop_sequences: Vec<String>,
     "stream" stream: bool,
+    "thread" thread: Json,
 });
 
 impl WireRequest {
     fn into_request(self) -> Result<MessagesRequest, Failure> {
         let mut extra = self.extra;
         check_steering(&extra)?;
+        if self.thread.is_some() {
+            // The next request may go to another vendor, and the host remembers no conversations.
+            let why = "'thread' isn't supported: send the whole conversation in 'messages'.";
+            let mut failure = Failure::invalid("thread", why);
+            failure.code = Some(NO_THREADS.to_owned());
+            return Err(failure);
+        }
         let name = self.model.ok_or_else(|| missing("model"))?;
         let model = ModelName::new(&name)
             .map_err(|error| Failure::invalid("model", format!("Invalid 'model': {error}.")))?;

@@ -367,6 +367,20 @@ fn fields_nobody_here_knows_are_kept_and_steering_ones_refused() {
     }
 }
 
+#[test]
+fn threads_are_refused_with_the_code_that_sdks_know() {
+    let body = r#"{"model":"m","max_tokens":1,"messages":[{"role":"user","content":"x"}],"thread":{"type":"create"}}"#;
+    let failure = refused(body);
+    assert_eq!(
+        (failure.param.as_deref(), failure.code.as_deref()),
+        (Some("thread"), Some(NO_THREADS))
+    );
+    let error: Value =
+        serde_json::from_slice(&super::super::error::to_json(&failure, keyward::ids::RequestId(1)))
+            .unwrap();
+    assert_eq!(error["error"]["details"], json!({"error_code": "thread_unsupported_request"}));
+}
+
 proptest::proptest! {
     #[test]
     fn hostile_bodies_are_an_error_and_nothing_worse(body in r#"[\[\]{}:,"\\a-z0-9 ]{0,200}"#) {

@@ -95,13 +95,18 @@ struct StartWith<'a, S: Serialize + ?Sized> {
 struct Empty {}
 
 #[derive(Serialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
+#[serde(tag = "type")]
 enum Delta<'a> {
-    TextDelta { text: &'a str },
-    ThinkingDelta { thinking: &'a str },
-    SignatureDelta { signature: &'a str },
-    CitationsDelta { citation: &'a RawValue },
-    InputJsonDelta { partial_json: &'a str },
+    #[serde(rename = "text_delta")]
+    Text { text: &'a str },
+    #[serde(rename = "thinking_delta")]
+    Thinking { thinking: &'a str },
+    #[serde(rename = "signature_delta")]
+    Signature { signature: &'a str },
+    #[serde(rename = "citations_delta")]
+    Citations { citation: &'a RawValue },
+    #[serde(rename = "input_json_delta")]
+    InputJson { partial_json: &'a str },
 }
 
 impl EventWriter {
@@ -125,22 +130,22 @@ impl EventWriter {
             Event::Started(started) if !self.started => self.identity.started(started.clone()),
             Event::Text(delta) if delta.choice == CHOICE => {
                 self.text(out)?;
-                self.delta(&Delta::TextDelta { text: &delta.text }, out);
+                self.delta(&Delta::Text { text: &delta.text }, out);
             }
             Event::Citation(citation) if citation.choice == CHOICE => {
                 if let Some(json) = one_line(&citation.json) {
                     self.text(out)?;
-                    self.delta(&Delta::CitationsDelta { citation: &json }, out);
+                    self.delta(&Delta::Citations { citation: &json }, out);
                 }
             }
             Event::Refusal(delta) if delta.choice == CHOICE => self.ending.refuse(&delta.text),
             Event::Thinking(delta) if delta.choice == CHOICE => {
                 self.thinking(false, out)?;
-                self.delta(&Delta::ThinkingDelta { thinking: &delta.text }, out);
+                self.delta(&Delta::Thinking { thinking: &delta.text }, out);
             }
             Event::ThinkingSignature(delta) if delta.choice == CHOICE => {
                 self.thinking(true, out)?;
-                self.delta(&Delta::SignatureDelta { signature: &delta.text }, out);
+                self.delta(&Delta::Signature { signature: &delta.text }, out);
             }
             Event::RedactedThinking(delta) if delta.choice == CHOICE => {
                 let start = Start::RedactedThinking { data: &delta.text };
@@ -246,7 +251,7 @@ impl EventWriter {
             };
         };
         arguments.add(&piece.fragment);
-        let delta = Delta::InputJsonDelta { partial_json: &piece.fragment };
+        let delta = Delta::InputJson { partial_json: &piece.fragment };
         self.delta_at(at, &delta, out);
         if at == 0 {
             self.settle(out);

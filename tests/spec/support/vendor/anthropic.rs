@@ -76,10 +76,13 @@ fn model(id: &str) -> Value {
 }
 
 fn invalid(message: &str) -> Vec<Act> {
-    let body = json!({
+    let mut body = json!({
         "type": "error", "error": { "type": "invalid_request_error", "message": message },
         "request_id": "req_011CSHoEeqs5C35K2UUqR7Fy",
     });
+    if message.starts_with("thread:") {
+        body["error"]["details"] = json!({ "error_code": "thread_unsupported_request" });
+    }
     reply_json(400, &Anthropic.headers(), &body)
 }
 
@@ -92,6 +95,10 @@ fn read(body: &Value) -> Result<Asked, String> {
     };
     if body["max_tokens"].as_u64().is_none_or(|tokens| tokens == 0) {
         return Err("max_tokens: Field required".into());
+    }
+    if !body["thread"].is_null() {
+        // As for an organization that can't have threads.
+        return Err("thread: not supported".into());
     }
     for unknown in ["response_format", "stream_options", "n", "frequency_penalty", "seed", "stop"] {
         if !body[unknown].is_null() {

@@ -281,7 +281,9 @@ fn tokens_are_counted_by_the_vendor_that_can_and_estimated_for_others() {
     assert!(result("anthropic", "a_count")["headers"]["x-keyward-warnings"].is_null());
     for provider in ["openai", "ollama"] {
         let seen = result(provider, "a_count");
-        assert_eq!(seen["tokens"], 225, "{provider}");
+        // Two hundred words that are a token each in common tokenizers.
+        let tokens = seen["tokens"].as_u64().unwrap();
+        assert!((180..=220).contains(&tokens), "{provider}: {tokens}");
         assert_eq!(seen["headers"]["x-keyward-warnings"], "estimated input_tokens", "{provider}");
     }
     for provider in ["anthropic", DIRECT] {

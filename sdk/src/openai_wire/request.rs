@@ -132,10 +132,12 @@ fn check(chat: &Chat, profile: &Profile, passes: bool, out: &mut Output) -> Resu
         out.dropped("tools.extra", OTHER_DIALECT);
     }
     let (mut cached, mut thought, mut foreign, mut extra) = (false, false, false, false);
-    let (mut named, mut failed, mut bare) = (false, false, false);
+    let (mut named, mut failed, mut bare, mut shown) = (false, false, false, false);
     for message in &chat.messages {
-        let joined =
-            profile.plain_texts && Parts { parts: &message.parts, profile, passes }.all_text();
+        let joined = profile.plain_texts
+            && Parts { parts: &message.parts, profile, passes, only_text: shows(message, passes) }
+                .all_text();
+        shown |= shows(message, passes);
         extra |= !passes && !message.extra.is_empty();
         failed |= message.answers.as_ref().is_some_and(|answers| answers.is_error);
         named |= !profile.names && message.name.is_some();
@@ -169,6 +171,12 @@ fn check(chat: &Chat, profile: &Profile, passes: bool, out: &mut Output) -> Resu
     }
     if failed {
         out.dropped("messages.answers.is-error", "The model sees a failed tool's text only.");
+    }
+    if shown {
+        out.emulated(
+            "messages.tool.media",
+            "What a tool showed stands in a message of the user's: the vendor takes only text from tools.",
+        );
     }
     if foreign {
         out.dropped("messages.other", "The vendor doesn't know this kind of part.");
@@ -579,7 +587,8 @@ impl Serialize for Messages<'_> {
         if let Some(instruction) = instruction {
             // Many templates take one system text, and it must come first.
             let first = messages.first().filter(|first| is_system(first) && is_bare(first));
-            let parts = first.map(|first| Parts { parts: &first.parts, profile, passes });
+            let parts =
+                first.map(|first| Parts { parts: &first.parts, profile, passes, only_text: false });
             let content = match parts.and_then(|parts| parts.single_text()) {
                 Some(text) => {
                     messages = &messages[1..];
@@ -589,10 +598,69 @@ impl Serialize for Messages<'_> {
             };
             list.serialize_element(&System { role: "system", content })?;
         }
-        for message in messages {
+        let mut shown = Vec::new();
+        for (at, message) in messages.iter().enumerate() {
             list.serialize_element(&OneMessage { message, profile, passes })?;
+            if shows(message, passes) {
+                shown.push(message);
+            }
+            // All results of a turn stand together.
+            let more = messages.get(at + 1).is_some_and(|next| next.role == Role::Tool);
+            if !shown.is_empty() && !more {
+                list.serialize_element(&Shown { results: &shown, profile })?;
+                shown.clear();
+            }
         }
         list.end()
+    }
+}
+
+/// True for a tool's result with images or files in it: the protocol takes only text there. Callers
+/// of the same protocol know what their server takes.
+fn shows(message: &Message, passes: bool) -> bool {
+    let media = |part: &Part| matches!(part.body, PartBody::Media(_));
+    !passes && message.role == Role::Tool && message.parts.iter().any(media)
+}
+
+/// What tools showed, as a message of the user's after their results.
+struct Shown<'a> {
+    results: &'a [&'a Message],
+    profile: &'a Profile,
+}
+
+impl Serialize for Shown<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        struct Content<'a>(&'a Shown<'a>);
+
+        #[derive(Serialize)]
+        struct Named {
+            r#type: &'static str,
+            text: String,
+        }
+
+        impl Serialize for Content<'_> {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                let Shown { results, profile } = *self.0;
+                let mut list = serializer.serialize_seq(None)?;
+                for message in results {
+                    let answers = message.answers.as_ref();
+                    let tool = answers.map_or("", |answers| answers.tool.as_str());
+                    let text = format!("Part of the result of the tool {tool}:");
+                    list.serialize_element(&Named { r#type: "text", text })?;
+                    for part in &message.parts {
+                        if matches!(part.body, PartBody::Media(_)) {
+                            list.serialize_element(&OnePart { part, profile, passes: false })?;
+                        }
+                    }
+                }
+                list.end()
+            }
+        }
+
+        let mut map = serializer.serialize_map(Some(2))?;
+        map.serialize_entry("role", "user")?;
+        map.serialize_entry("content", &Content(self))?;
+        map.end()
     }
 }
 
@@ -637,7 +705,8 @@ impl Serialize for OneMessage<'_> {
                 map.serialize_entry(name, &thinking)?;
             }
         }
-        let parts = Parts { parts: &message.parts, profile, passes };
+        let only_text = shows(message, passes);
+        let parts = Parts { parts: &message.parts, profile, passes, only_text };
         match parts.single_text() {
             Some(text) => map.serialize_entry("content", text)?,
             None if profile.plain_texts && parts.all_text() => {
@@ -734,13 +803,16 @@ struct Parts<'a> {
     parts: &'a [Part],
     profile: &'a Profile,
     passes: bool,
+    /// Images and files stand elsewhere.
+    only_text: bool,
 }
 
 impl<'a> Parts<'a> {
     fn content(&self) -> impl Iterator<Item = &'a Part> {
-        let Self { passes, profile, .. } = *self;
+        let Self { passes, profile, only_text, .. } = *self;
         self.parts.iter().filter(move |part| match part.body {
-            PartBody::Text(_) | PartBody::Media(_) | PartBody::Refusal(_) => true,
+            PartBody::Text(_) | PartBody::Refusal(_) => true,
+            PartBody::Media(_) => !only_text,
             PartBody::Other(_) => passes,
             PartBody::Thinking(_) => profile.earlier == Earlier::Parts,
             PartBody::ToolCall(_) | PartBody::RedactedThinking(_) => false,

@@ -148,13 +148,16 @@ fn dialect_of(uri: &Uri) -> Spoken {
     }
 }
 
-/// An error in the shape of the dialect that has this path.
+/// An error in the shape of the dialect that has this path. The request's body isn't read, so its
+/// connection ends here, and says so: a client would send its next request into it otherwise.
 fn refusal(uri: &Uri, status: StatusCode, code: &str, message: &str) -> Response {
-    match dialect_of(uri) {
+    let mut response = match dialect_of(uri) {
         Spoken::OpenAi => OpenAi::refusal(status, code, message),
         Spoken::Anthropic => Anthropic::refusal(status, code, message),
         Spoken::Ollama => Ollama::refusal(status, code, message),
-    }
+    };
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
 }
 
 fn error(uri: &Uri, failure: &Failure) -> Response {

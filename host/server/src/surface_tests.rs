@@ -128,3 +128,20 @@ async fn access_may_change_while_serving() {
     *now.lock().unwrap() = Arc::new(Access { tokens: vec![Token::new("ann", "secret")] });
     assert_eq!(ask(&api, "GET", "/v1/models", LOCAL).await.0, 401);
 }
+
+#[tokio::test]
+async fn a_connection_whose_body_was_not_read_says_that_it_ends() {
+    let open = api(Access::default());
+    let closed = api(Access { tokens: vec![Token::new("somebody", "right")] });
+    for (api, method, path, status) in [
+        (&open, "POST", "/v1/none", 404),
+        (&open, "DELETE", "/v1/chat/completions", 405),
+        (&closed, "POST", "/v1/chat/completions", 401),
+    ] {
+        let (answered, headers, _) = ask(api, method, path, LOCAL).await;
+        assert_eq!(answered, status, "{path}");
+        assert_eq!(headers["connection"], "close", "{path}");
+    }
+    let (status, headers, _) = ask(&open, "POST", "/v1/chat/completions", LOCAL).await;
+    assert_eq!((status.as_u16(), headers.get("connection")), (200, None));
+}

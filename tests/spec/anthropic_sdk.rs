@@ -3,17 +3,13 @@
 //! The real Python package runs `tests/python/anthropic_suite.py` once for each provider, and once
 //! against the scripted Anthropic itself, so that the script is known to be what the SDK expects.
 
-use std::{
-    collections::BTreeMap,
-    sync::{LazyLock, OnceLock},
-};
-
 use serde_json::{Value, json};
 
 use crate::support::{
     contains,
     gateway::{TOKEN, World},
     python,
+    suite::{Seen, Suite},
     vendor::{Vendor, anthropic::COUNTED},
 };
 
@@ -22,40 +18,23 @@ const PROVIDERS: [&str; 3] = ["anthropic", "openai", "ollama"];
 /// The scripted Anthropic, without a gateway.
 const DIRECT: &str = "directly";
 
-type Seen = BTreeMap<String, Value>;
+static SUITE: Suite<4> = Suite::new(["anthropic", "openai", "ollama", DIRECT], ask);
 
-fn all(provider: &str) -> &'static Seen {
-    static SEEN: LazyLock<BTreeMap<&str, OnceLock<Seen>>> = LazyLock::new(|| {
-        PROVIDERS.into_iter().chain([DIRECT]).map(|name| (name, OnceLock::new())).collect()
-    });
-    SEEN[provider].get_or_init(|| {
-        if provider == DIRECT {
-            let vendor = Vendor::anthropic("key-of-the-tests");
-            return python::run("anthropic_suite.py", &vendor.url(), &vendor.key, "");
-        }
-        let world = World::shared();
-        python::run("anthropic_suite.py", &world.gateway.url, TOKEN, &format!("{provider}/"))
-    })
+fn ask(provider: &str) -> Seen {
+    if provider == DIRECT {
+        let vendor = Vendor::anthropic("key-of-the-tests");
+        return python::run("anthropic_suite.py", &vendor.url(), &vendor.key, "");
+    }
+    let url = &World::shared().gateway.url;
+    python::run("anthropic_suite.py", url, TOKEN, &format!("{provider}/"))
 }
 
-fn line(provider: &str, case: &str) -> &'static Value {
-    let line = all(provider).get(case).unwrap_or_else(|| panic!("no case '{case}'"));
-    assert!(line["crashed"].is_null(), "{provider}: {}", line["crashed"].as_str().unwrap_or(""));
-    line
-}
-
-/// What a case returned.
 fn result(provider: &str, case: &str) -> &'static Value {
-    let line = line(provider, case);
-    assert!(line["raised"].is_null(), "{provider}: {line}");
-    &line["result"]
+    SUITE.result(provider, case)
 }
 
-/// What a case raised.
 fn raised(provider: &str, case: &str) -> &'static Value {
-    let line = line(provider, case);
-    assert!(!line["raised"].is_null(), "{provider}: nothing was raised: {line}");
-    &line["raised"]
+    SUITE.raised(provider, case)
 }
 
 /// The scripted vendor has to satisfy the SDK in the same way.

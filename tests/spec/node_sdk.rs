@@ -3,17 +3,13 @@
 //! What the same API promises is told in `openai_sdk.rs` and `responses_sdk.rs`; here the other
 //! official SDK, with its own reading of streams and errors, sees the same.
 
-use std::{
-    collections::BTreeMap,
-    sync::{LazyLock, OnceLock},
-};
-
 use serde_json::{Value, json};
 
 use crate::support::{
     canary,
     gateway::{TOKEN, World},
     node,
+    suite::{Seen, Suite},
     vendor::Vendor,
 };
 
@@ -21,33 +17,19 @@ const PROVIDERS: [&str; 3] = ["openai", "anthropic", "ollama"];
 
 const SAID: &str = "You said: \"quoted\" \\back\\ \n\t\u{1} Grüße 日本語 🦀 </script> \u{2028} end";
 
-type Seen = BTreeMap<String, Value>;
+static SUITE: Suite<3> = Suite::new(PROVIDERS, ask);
 
-fn all(provider: &str) -> &'static Seen {
-    static SEEN: LazyLock<BTreeMap<&str, OnceLock<Seen>>> =
-        LazyLock::new(|| PROVIDERS.into_iter().map(|name| (name, OnceLock::new())).collect());
-    SEEN[provider].get_or_init(|| {
-        let world = World::shared();
-        node::suite(&format!("{}/v1", world.gateway.url), TOKEN, &format!("{provider}/"))
-    })
-}
-
-fn line(provider: &str, case: &str) -> &'static Value {
-    let line = all(provider).get(case).unwrap_or_else(|| panic!("no case '{case}'"));
-    assert!(line["crashed"].is_null(), "{provider}: {}", line["crashed"].as_str().unwrap_or(""));
-    line
+fn ask(provider: &str) -> Seen {
+    let url = format!("{}/v1", World::shared().gateway.url);
+    node::suite(&url, TOKEN, &format!("{provider}/"))
 }
 
 fn result(provider: &str, case: &str) -> &'static Value {
-    let line = line(provider, case);
-    assert!(line["raised"].is_null(), "{provider}: {line}");
-    &line["result"]
+    SUITE.result(provider, case)
 }
 
 fn raised(provider: &str, case: &str) -> &'static Value {
-    let line = line(provider, case);
-    assert!(!line["raised"].is_null(), "{provider}: nothing was raised: {line}");
-    &line["raised"]
+    SUITE.raised(provider, case)
 }
 
 #[test]

@@ -3,16 +3,12 @@
 //! The real Python package runs `tests/python/ollama_suite.py` once for each provider, and once
 //! against the scripted Ollama itself, so that what it takes for Ollama is known to be one.
 
-use std::{
-    collections::BTreeMap,
-    sync::{LazyLock, OnceLock},
-};
-
 use serde_json::{Value, json};
 
 use crate::support::{
     gateway::{TOKEN, World},
     python,
+    suite::{Seen, Suite},
     vendor::Vendor,
 };
 
@@ -21,41 +17,29 @@ const PROVIDERS: [&str; 3] = ["openai", "anthropic", "ollama"];
 /// The scripted Ollama, asked without a gateway.
 const DIRECT: &str = "direct";
 
-type Seen = BTreeMap<String, Value>;
+static SUITE: Suite<4> = Suite::new(["openai", "anthropic", "ollama", DIRECT], ask);
 
-fn all(provider: &str) -> &'static Seen {
-    static SEEN: LazyLock<BTreeMap<&str, OnceLock<Seen>>> = LazyLock::new(|| {
-        PROVIDERS.into_iter().chain([DIRECT]).map(|name| (name, OnceLock::new())).collect()
-    });
-    SEEN[provider].get_or_init(|| {
-        if provider == DIRECT {
-            let vendor = Vendor::ollama("a-key-of-its-own");
-            return python::run("ollama_suite.py", &vendor.url(), &vendor.key, "");
-        }
-        let url = &World::shared().gateway.url;
-        python::run("ollama_suite.py", url, TOKEN, &format!("{provider}/"))
-    })
+fn ask(provider: &str) -> Seen {
+    if provider == DIRECT {
+        let vendor = Vendor::ollama("a-key-of-its-own");
+        return python::run("ollama_suite.py", &vendor.url(), &vendor.key, "");
+    }
+    let url = &World::shared().gateway.url;
+    python::run("ollama_suite.py", url, TOKEN, &format!("{provider}/"))
 }
 
 fn line(provider: &str, case: &str) -> &'static Value {
-    let line = all(provider).get(case).unwrap_or_else(|| panic!("no case '{case}'"));
-    assert!(line["crashed"].is_null(), "{provider}: {}", line["crashed"].as_str().unwrap_or(""));
-    line
+    SUITE.line(provider, case)
 }
 
-/// What a case returned.
 fn result(provider: &str, case: &str) -> &'static Value {
-    let line = line(provider, case);
-    assert!(line["raised"].is_null(), "{provider}: {line}");
-    &line["result"]
+    SUITE.result(provider, case)
 }
 
-/// What a case raised.
 fn raised(provider: &str, case: &str) -> &'static Value {
-    let line = line(provider, case);
-    assert!(!line["raised"].is_null(), "{provider}: nothing was raised: {line}");
-    assert_eq!(line["raised"]["type"], "ResponseError", "{provider}: {line}");
-    &line["raised"]
+    let raised = SUITE.raised(provider, case);
+    assert_eq!(raised["type"], "ResponseError", "{provider}: {raised}");
+    raised
 }
 
 fn message(error: &Value) -> &str {

@@ -3,49 +3,29 @@
 //! The real Python package runs `tests/python/suite.py` once for each provider; each test here
 //! looks at what it saw in one respect, for all providers alike.
 
-use std::{
-    collections::BTreeMap,
-    sync::{LazyLock, OnceLock},
-};
-
 use serde_json::{Value, json};
 
 use crate::support::{
     gateway::{TOKEN, World},
     python,
+    suite::{Seen, Suite},
 };
 
 const PROVIDERS: [&str; 3] = ["openai", "anthropic", "ollama"];
 
-type Seen = BTreeMap<String, Value>;
+static SUITE: Suite<3> = Suite::new(PROVIDERS, ask);
 
-fn all(provider: &str) -> &'static Seen {
-    static SEEN: LazyLock<BTreeMap<&str, OnceLock<Seen>>> =
-        LazyLock::new(|| PROVIDERS.into_iter().map(|name| (name, OnceLock::new())).collect());
-    SEEN[provider].get_or_init(|| {
-        let world = World::shared();
-        python::suite(&format!("{}/v1", world.gateway.url), TOKEN, &format!("{provider}/"))
-    })
+fn ask(provider: &str) -> Seen {
+    let url = format!("{}/v1", World::shared().gateway.url);
+    python::suite(&url, TOKEN, &format!("{provider}/"))
 }
 
-fn line(provider: &str, case: &str) -> &'static Value {
-    let line = all(provider).get(case).unwrap_or_else(|| panic!("no case '{case}'"));
-    assert!(line["crashed"].is_null(), "{provider}: {}", line["crashed"].as_str().unwrap_or(""));
-    line
-}
-
-/// What a case returned.
 fn result(provider: &str, case: &str) -> &'static Value {
-    let line = line(provider, case);
-    assert!(line["raised"].is_null(), "{provider}: {line}");
-    &line["result"]
+    SUITE.result(provider, case)
 }
 
-/// What a case raised.
 fn raised(provider: &str, case: &str) -> &'static Value {
-    let line = line(provider, case);
-    assert!(!line["raised"].is_null(), "{provider}: nothing was raised: {line}");
-    &line["raised"]
+    SUITE.raised(provider, case)
 }
 
 fn for_all(look: impl Fn(&str)) {

@@ -4,53 +4,32 @@
 //! one respect. What only OpenAI's own API can do reaches OpenAI unchanged, and is an error or a
 //! warning elsewhere.
 
-use std::{
-    collections::BTreeMap,
-    sync::{LazyLock, OnceLock},
-};
-
 use serde_json::{Value, json};
 
 use crate::support::{
     canary,
     gateway::{TOKEN, World},
     python, run,
+    suite::{Seen, Suite},
     vendor::{Vendor, openai::responses},
     word,
 };
 
 const PROVIDERS: [&str; 3] = ["openai", "anthropic", "ollama"];
 
-type Seen = BTreeMap<String, Value>;
+static SUITE: Suite<3> = Suite::new(PROVIDERS, ask);
 
-fn all(provider: &str) -> &'static Seen {
-    static SEEN: LazyLock<BTreeMap<&str, OnceLock<Seen>>> =
-        LazyLock::new(|| PROVIDERS.into_iter().map(|name| (name, OnceLock::new())).collect());
-    SEEN[provider].get_or_init(|| {
-        let world = World::shared();
-        let url = format!("{}/v1", world.gateway.url);
-        python::run("responses.py", &url, TOKEN, &format!("{provider}/"))
-    })
+fn ask(provider: &str) -> Seen {
+    let url = format!("{}/v1", World::shared().gateway.url);
+    python::run("responses.py", &url, TOKEN, &format!("{provider}/"))
 }
 
-fn line(provider: &str, case: &str) -> &'static Value {
-    let line = all(provider).get(case).unwrap_or_else(|| panic!("no case '{case}'"));
-    assert!(line["crashed"].is_null(), "{provider}: {}", line["crashed"].as_str().unwrap_or(""));
-    line
-}
-
-/// What a case returned.
 fn result(provider: &str, case: &str) -> &'static Value {
-    let line = line(provider, case);
-    assert!(line["raised"].is_null(), "{provider}: {line}");
-    &line["result"]
+    SUITE.result(provider, case)
 }
 
-/// What a case raised.
 fn raised(provider: &str, case: &str) -> &'static Value {
-    let line = line(provider, case);
-    assert!(!line["raised"].is_null(), "{provider}: nothing was raised: {line}");
-    &line["raised"]
+    SUITE.raised(provider, case)
 }
 
 fn for_all(look: impl Fn(&str)) {

@@ -13,6 +13,7 @@ pub mod http;
 pub mod node;
 pub mod plugins;
 pub mod python;
+pub mod suite;
 pub mod vendor;
 
 use std::{

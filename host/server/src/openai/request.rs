@@ -8,7 +8,7 @@
 //! part, a tool and a tool call. Deeper ones are left out. Fields that would steer the host or a
 //! gateway behind it ([`steering`](crate::dialect::steering)) are refused, as is everything OpenAI replaced long ago.
 
-use std::fmt;
+use std::{fmt, marker::PhantomData};
 
 use keyward::{
     Failure,
@@ -226,7 +226,7 @@ impl<'de> Read<'de> for Stop {
 
 object!(WireMessage {
     "role" role: Word,
-    "content" content: Content,
+    "content" content: Content<Part>,
     "name" name: Text,
     "refusal" refusal: Text,
     "tool_calls" tool_calls: Vec<WireCall>,
@@ -253,33 +253,33 @@ object!(WireThinking {
     "data" data: Text,
 });
 
-/// `content`: a text or parts.
-enum Content {
+/// `content`, and a tool's `output` in Responses: a text or parts.
+pub(in crate::openai) enum Content<P> {
     Text(Text),
-    Parts(Vec<Part>),
+    Parts(Vec<P>),
 }
 
-impl<'de> Read<'de> for Content {
+impl<'de, P: Read<'de>> Read<'de> for Content<P> {
     fn read<D: Deserializer<'de>>(from: D, reader: &Reader) -> Result<Self, D::Error> {
-        struct TextOrParts<'r>(&'r Reader);
+        struct TextOrParts<'r, P>(&'r Reader, PhantomData<P>);
 
-        impl<'de> Visitor<'de> for TextOrParts<'_> {
-            type Value = Content;
+        impl<'de, P: Read<'de>> Visitor<'de> for TextOrParts<'_, P> {
+            type Value = Content<P>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a string or a list of content parts")
             }
 
-            fn visit_str<E>(self, text: &str) -> Result<Content, E> {
+            fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
                 Ok(Content::Text(text.into()))
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Content, A::Error> {
+            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Self::Value, A::Error> {
                 self.0.list(list).map(Content::Parts)
             }
         }
 
-        from.deserialize_any(TextOrParts(reader))
+        from.deserialize_any(TextOrParts(reader, PhantomData))
     }
 }
 

@@ -27,7 +27,7 @@ use crate::{
         media,
         read::{self, Raw, Read, Reader, Word, object},
     },
-    openai::request::{audio, json, keep, other_part},
+    openai::request::{Content, audio, json, keep, other_part},
 };
 
 /// Between paragraphs of thinking that come as several parts.
@@ -137,7 +137,7 @@ enum Item {
 object!(WireMessage {
     "type" kind: Word,
     "role" role: Word,
-    "content" content: Content,
+    "content" content: Content<WirePart>,
     "id" id: Word,
     "status" status: Word,
 });
@@ -154,7 +154,7 @@ object!(WireCall {
 object!(WireResult {
     "type" kind: Word,
     "call_id" call_id: Word,
-    "output" output: Content,
+    "output" output: Content<WirePart>,
     "id" id: Word,
     "status" status: Word,
 });
@@ -311,42 +311,12 @@ fn keep_identity(id: Option<Word>, status: Option<Word>, extra: &mut Vec<Field>)
 
 // ---------------------------------------------------------------------------------------- parts
 
-/// `content` or `output`: a text or parts.
-enum Content {
-    Text(Text),
-    Parts(Vec<WirePart>),
-}
-
-impl Content {
+impl Content<WirePart> {
     fn into_parts(self) -> Vec<Part> {
         match self {
             Self::Text(text) => vec![PartBody::Text(text).into()],
             Self::Parts(parts) => parts.into_iter().map(|WirePart(part)| part).collect(),
         }
-    }
-}
-
-impl<'de> Read<'de> for Content {
-    fn read<D: Deserializer<'de>>(from: D, reader: &Reader) -> Result<Self, D::Error> {
-        struct TextOrParts<'r>(&'r Reader);
-
-        impl<'de> Visitor<'de> for TextOrParts<'_> {
-            type Value = Content;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string or a list of content parts")
-            }
-
-            fn visit_str<E>(self, text: &str) -> Result<Content, E> {
-                Ok(Content::Text(text.into()))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Content, A::Error> {
-                self.0.list(list).map(Content::Parts)
-            }
-        }
-
-        from.deserialize_any(TextOrParts(reader))
     }
 }
 

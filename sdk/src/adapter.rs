@@ -250,6 +250,29 @@ mod tests {
     }
 
     #[test]
+    fn a_failure_has_words_where_the_vendor_has_none() {
+        for (failure, words) in [
+            (Failure::of(contract::FailureKind::Unavailable, " "), "without saying why"),
+            (Failure::from_status(500, "down"), "down"),
+        ] {
+            let mut out = Output::default();
+            out.failed(failure);
+            let outputs = out.into_outputs();
+            let [contract::Output::Failed(failure)] = outputs.as_slice() else {
+                panic!("{outputs:?}");
+            };
+            assert!(failure.message.contains(words), "{}", failure.message);
+        }
+        let mut exchange = Exchange::<Echo>::new(Operation::Probe, context());
+        exchange.step(vec![Input::Start]);
+        let outputs = exchange.step(vec![head(418), Input::Body(String::new()), Input::End]);
+        let [contract::Output::Failed(failure)] = outputs.as_slice() else {
+            panic!("{outputs:?}");
+        };
+        assert!(failure.message.contains("418"), "{}", failure.message);
+    }
+
+    #[test]
     fn an_exchange_that_does_not_begin_with_start_is_the_hosts_breach_and_fails() {
         let mut exchange = Exchange::<Echo>::new(Operation::Probe, context());
         let outputs = exchange.step(vec![Input::End]);

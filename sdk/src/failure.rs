@@ -139,6 +139,17 @@ impl Failure {
         self
     }
 
+    /// Vendors give errors with an empty message; a caller must be told something.
+    pub(crate) fn with_words(mut self) -> Self {
+        if self.message.trim().is_empty() {
+            self.message = match self.status {
+                Some(status) => message_or_status("", status),
+                None => "The vendor gave an error without saying why.".to_owned(),
+            };
+        }
+        self
+    }
+
     pub fn with_retry_after_ms(mut self, milliseconds: u64) -> Self {
         self.retry_after_ms = Some(milliseconds);
         self

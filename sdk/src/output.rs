@@ -33,9 +33,10 @@ impl Output {
         self.over = true;
     }
 
-    /// The exchange failed. Returning `Err` does the same and adds status and request id.
+    /// The exchange failed. Returning `Err` does the same and adds status and request id. A vendor's
+    /// empty message is replaced by one that says so.
     pub fn failed(&mut self, failure: Failure) {
-        self.push(contract::Output::Failed(failure.into()));
+        self.push(contract::Output::Failed(failure.with_words().into()));
         self.over = true;
     }
 

@@ -83,8 +83,10 @@ const CASES: [Case; 26] = [
 ];
 
 /// Azure's models are deployments, of names that nobody else knows: their prices stand in the
-/// configuration. These are the vendor's for global deployments, by
-/// https://azure.microsoft.com/pricing/details/cognitive-services/openai-service/, read 2026-11-22.
+/// configuration. These are Azure's list prices for global deployments, by its meters
+/// "gpt-4o-mini-0718 Inp / cached Inp / Outp glbl" and "o4-mini 0416 Inp / cached Inp / Outp glbl" of
+/// https://prices.azure.com/api/retail/prices as of 2026-08-11, in the copy that PyPI's
+/// azure-genai-prices 0.2.0 has, read 2026-11-22.
 const DEPLOYMENTS: [(&str, [&str; 3]); 2] =
     [("my-gpt-4o-mini", ["0.15", "0.075", "0.60"]), ("my-o4-mini", ["1.10", "0.275", "4.40"])];
 

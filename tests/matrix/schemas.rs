@@ -81,6 +81,8 @@ const PASSED_ON: &[(&str, &str)] = &[
     ("openai", "error_400"),
     ("openai", "extra_fields"),
     ("openai", "dialect_responses"),
+    ("openai", "dialect_tool_choice_responses"),
+    ("openai", "dialect_unknown_part_responses"),
     ("anthropic", "native_message_fields"),
     ("anthropic", "native_thinking"),
     ("azure-openai", "extra_fields"),

@@ -6,7 +6,8 @@ import json
 import httpx2
 import pydantic
 
-from anthropic_suite import case
+from content import EVERY_CHARACTER
+from suite import case
 
 PIXEL = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(40)).decode()
 
@@ -70,9 +71,6 @@ def every_character_arrives(server):
 @case
 def every_character_arrives_streamed(server):
     return streamed(server.stream("plain-model", EVERY_CHARACTER))
-
-
-EVERY_CHARACTER = "\"quoted\" \\back\\ \n\t\u0001 Grüße 日本語 🦀 </script> \u2028 end"
 
 
 @case

@@ -2,7 +2,7 @@
 
 import anthropic
 
-from anthropic_suite import case, raised
+from suite import broken_streams, case, failures, raised
 
 
 def failing(model, stream):
@@ -14,11 +14,7 @@ def failing(model, stream):
     return run
 
 
-for status in (400, 401, 402, 403, 404, 413, 429, 500, 529):
-    for stream in (False, True):
-        run = failing(f"status-{status}", stream)
-        run.__name__ = f"vendor_says_{status}{'_streamed' if stream else ''}"
-        case(run)
+failures(failing, (400, 401, 402, 403, 404, 413, 429, 500, 529))
 
 
 @case
@@ -69,11 +65,4 @@ def broken_stream(model):
     return run
 
 
-for name, model in {
-    "an_error_inside_the_stream": "stream-error-6",
-    "a_stream_that_is_reset": "cut-6",
-    "a_stream_that_ends_early": "eof-orderly-6",
-}.items():
-    run = broken_stream(model)
-    run.__name__ = name
-    case(run)
+broken_streams(broken_stream)

@@ -5,7 +5,7 @@ import json
 from anthropic import beta_tool
 
 from anthropic_chat import whole
-from anthropic_suite import case
+from suite import case
 
 WEATHER = {
     "name": "get_weather",

@@ -1,9 +1,6 @@
 """Plain and streamed chats, images, thinking, usage."""
 
-import base64
-import struct
-import zlib
-
+from content import EVERY_CHARACTER, png
 from suite import case
 
 
@@ -91,10 +88,6 @@ def every_character_arrives_streamed(server):
     return gather(server.chat("plain-model", EVERY_CHARACTER, stream=True))
 
 
-# Quotes, escapes, control characters, two scripts, a character outside the basic plane.
-EVERY_CHARACTER = "\"quoted\" \\back\\ \n\t\u0001 Grüße 日本語 🦀 </script> \u2028 end"
-
-
 @case
 def a_large_prompt(server):
     prompt = "All work and no play. " * 20_000
@@ -170,14 +163,3 @@ def an_image(server):
 def two_images_streamed(server):
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + png()}}
     return gather(server.chat("image", [image, {"type": "text", "text": "Compare"}, image], stream=True))
-
-
-def png():
-    """A picture of 8 by 8 red dots, base64."""
-
-    def part(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    dots = zlib.compress((b"\0" + b"\xff\0\0" * 8) * 8)
-    head = part(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 8, 2, 0, 0, 0))
-    return base64.b64encode(b"\x89PNG\r\n\x1a\n" + head + part(b"IDAT", dots) + part(b"IEND", b"")).decode()

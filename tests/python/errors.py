@@ -2,24 +2,20 @@
 
 import openai
 
-from suite import case, raised
+from suite import broken_streams, case, failures, raised
 
 
-def failing(model, **options):
+def failing(model, stream=False):
     def run(server):
-        answer = server.chat(model, **options)
-        if options.get("stream"):
+        answer = server.chat(model, stream=stream)
+        if stream:
             return {"text": "".join(c.choices[0].delta.content or "" for c in answer if c.choices)}
         return {"text": answer.choices[0].message.content}
 
     return run
 
 
-for status in (400, 401, 403, 404, 429, 500, 503):
-    for stream in (False, True):
-        run = failing(f"status-{status}", stream=stream)
-        run.__name__ = f"vendor_says_{status}{'_streamed' if stream else ''}"
-        case(run)
+failures(failing, (400, 401, 403, 404, 429, 500, 503))
 
 
 @case
@@ -82,14 +78,7 @@ def broken_stream(model):
     return run
 
 
-for name, model in {
-    "an_error_inside_the_stream": "stream-error-6",
-    "a_stream_that_is_reset": "cut-6",
-    "a_stream_that_ends_early": "eof-orderly-6",
-}.items():
-    run = broken_stream(model)
-    run.__name__ = name
-    case(run)
+broken_streams(broken_stream)
 
 
 @case

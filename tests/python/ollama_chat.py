@@ -6,8 +6,8 @@ import base64
 import ollama
 import pydantic
 
-from chat import EVERY_CHARACTER, png
-from ollama_suite import case
+from content import EVERY_CHARACTER, png
+from suite import case
 
 METRICS = ["total_duration", "load_duration", "prompt_eval_count", "prompt_eval_duration", "eval_count", "eval_duration"]
 

@@ -2,22 +2,18 @@
 
 import ollama
 
-from ollama_suite import case, raised
+from suite import broken_streams, case, failures, raised
 
 
-def failing(model, **options):
+def failing(model, stream=False):
     def run(server):
-        answer = server.chat(model, **options)
-        return {"text": "".join(p.message.content for p in answer) if options.get("stream") else answer.message.content}
+        answer = server.chat(model, stream=stream)
+        return {"text": "".join(p.message.content for p in answer) if stream else answer.message.content}
 
     return run
 
 
-for status in (400, 401, 403, 404, 429, 500, 503):
-    for stream in (False, True):
-        run = failing(f"status-{status}", stream=stream)
-        run.__name__ = f"vendor_says_{status}{'_streamed' if stream else ''}"
-        case(run)
+failures(failing, (400, 401, 403, 404, 429, 500, 503))
 
 
 @case
@@ -83,22 +79,14 @@ def broken_stream(model):
     return run
 
 
-for name, model in {
-    "an_error_inside_the_stream": "stream-error-6",
-    "a_stream_that_is_reset": "cut-6",
-    "a_stream_that_ends_early": "eof-orderly-6",
-}.items():
-    run = broken_stream(model)
-    run.__name__ = name
-    case(run)
+broken_streams(broken_stream)
 
 
 def impossible(name, ask):
     def run(server):
         return str(ask(server.client))
 
-    run.__name__ = f"cannot_{name}"
-    case(run)
+    case(run, f"cannot_{name}")
 
 
 impossible("pull", lambda client: client.pull("llama3.2"))

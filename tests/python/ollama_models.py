@@ -1,6 +1,6 @@
 """Lists of models, names, embeddings."""
 
-from ollama_suite import case
+from suite import case
 
 
 @case

@@ -2,7 +2,7 @@
 
 import ollama
 
-from ollama_suite import case
+from suite import case
 
 QUESTION = {"role": "user", "content": "What is the weather?"}
 

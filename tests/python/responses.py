@@ -1,6 +1,8 @@
 """The Responses API: whole and streamed, tools, thinking, structure, what is stored, errors.
 
     python responses.py BASE_URL API_KEY PREFIX [CASE...]
+
+Cases for the unchanged OpenAI SDK; suite.py says how they are run and report.
 """
 
 import json
@@ -10,9 +12,9 @@ import openai
 import pydantic
 
 import suite
-from suite import case
-
-suite.CASES.clear()
+from content import EVERY_CHARACTER, png
+from openai_suite import Server
+from suite import broken_streams, case, failures
 
 WEATHER = {
     "type": "function",
@@ -37,9 +39,6 @@ PERSON = {
         "additionalProperties": False,
     },
 }
-# Quotes, escapes, control characters, two scripts, a character outside the basic plane.
-EVERY_CHARACTER = "\"quoted\" \\back\\ \n\t\u0001 Grüße 日本語 🦀 </script> \u2028 end"
-PNG = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 
 
 def create(server, model, input="Hello there", **options):
@@ -188,8 +187,8 @@ def cached_tokens(server):
 
 @case
 def an_image(server):
-    parts = [{"type": "input_text", "text": "What is this?"}, {"type": "input_image", "image_url": PNG, "detail": "low"}]
-    return whole(create(server, "image", [{"role": "user", "content": parts}])) | {"length": len(PNG.split(",")[1])}
+    parts = [{"type": "input_text", "text": "What is this?"}, {"type": "input_image", "image_url": "data:image/png;base64," + png(), "detail": "low"}]
+    return whole(create(server, "image", [{"role": "user", "content": parts}])) | {"length": len(png())}
 
 
 @case
@@ -429,11 +428,7 @@ def failing(model, stream):
     return run
 
 
-for status in (400, 401, 403, 404, 429, 500, 503):
-    for stream in (False, True):
-        run = failing(f"status-{status}", stream)
-        run.__name__ = f"vendor_says_{status}{'_streamed' if stream else ''}"
-        case(run)
+failures(failing, (400, 401, 403, 404, 429, 500, 503))
 
 
 @case
@@ -484,16 +479,9 @@ def broken_stream(model):
     return run
 
 
-for name, model in {
-    "an_error_inside_the_stream": "stream-error-8",
-    "a_stream_that_is_reset": "cut-8",
-    "a_stream_that_ends_early": "eof-orderly-8",
-    "a_failed_response_streamed": "failed",
-}.items():
-    run = broken_stream(model)
-    run.__name__ = name
-    case(run)
+broken_streams(broken_stream, pieces=8)
+case(broken_stream("failed"), "a_failed_response_streamed")
 
 
 if __name__ == "__main__":
-    suite.run()
+    suite.run(Server, openai.OpenAIError)

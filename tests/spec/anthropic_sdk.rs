@@ -11,6 +11,7 @@ use crate::support::{
     python,
     suite::{Seen, Suite},
     vendor::{Vendor, anthropic::COUNTED},
+    word,
 };
 
 const PROVIDERS: [&str; 3] = ["anthropic", "openai", "ollama"];
@@ -280,6 +281,41 @@ fn a_count_is_free_and_leaves_no_usage() {
     assert_eq!(answer.json(), json!({ "input_tokens": COUNTED }));
     let usage = world.gateway.run(["usage", "--rows", "--json"]).ok().everything();
     assert!(!contains(usage.as_bytes(), b"anthropic"), "{usage}");
+}
+
+#[test]
+fn the_vendors_trials_reach_it_and_others_say_that_they_have_none() {
+    let caller = World::shared().caller();
+    let ask = |path: &str, provider: &str, word: &str| {
+        let message = json!({"role": "user", "content": word});
+        let mut body = json!({"model": format!("{provider}/m"), "messages": [message]});
+        if path == "/v1/messages" {
+            body["max_tokens"] = json!(9);
+        }
+        let headers = [
+            ("content-type", "application/json"),
+            ("anthropic-beta", "interleaved-thinking-2025-05-14, context-1m-2025-08-07"),
+        ];
+        crate::support::run(caller.post_bytes(path, &headers, body.to_string().into_bytes()))
+    };
+    let anthropic = World::shared().vendor("anthropic");
+    for path in ["/v1/messages", "/v1/messages/count_tokens"] {
+        let word = word("trials");
+        let answer = ask(path, "anthropic", &word);
+        assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+        assert_eq!(answer.header("x-keyward-warnings"), None, "{path}");
+        let request = anthropic.the_request_with(&word);
+        let mut trials: Vec<&str> = request.header("anthropic-beta").unwrap().split(',').collect();
+        trials.sort_unstable();
+        assert_eq!(trials, ["context-1m-2025-08-07", "interleaved-thinking-2025-05-14"], "{path}");
+        assert!(!contains(request.json().to_string().as_bytes(), b"anthropic-beta"), "{path}");
+    }
+    for provider in ["openai", "ollama"] {
+        let answer = ask("/v1/messages", provider, &word("trials"));
+        let warnings = answer.header("x-keyward-warnings").unwrap();
+        let lost = "dropped extra.anthropic-beta.interleaved-thinking-2025-05-14";
+        assert!(warnings.contains(lost), "{provider}: {warnings}");
+    }
 }
 
 #[test]

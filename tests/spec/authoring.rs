@@ -10,7 +10,7 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::support::{
-    CANARY, canary,
+    CANARY, canary, contains,
     gateway::{Ran, Setup, leak, run},
     kept, keyward, lock, project, run as wait,
     vendor::{Act, Recorded, Vendor, openai, reply_json, stream},
@@ -151,6 +151,34 @@ fn a_new_adapter_of_its_own_shape_passes_its_tests_at_once_and_serves_a_chat() {
     assert_eq!(ran.out.trim_end(), "You said: Hello there");
     assert!(ran.err.contains("3 tokens in, 4 out"), "{ran:?}");
     assert_eq!(leak(ran.everything().as_bytes()), None);
+}
+
+#[test]
+fn a_component_does_not_tell_where_it_was_built() {
+    let made = Made::new("wanderer", &["--yes"]);
+    let build = |folder: &Path| {
+        let arguments = ["plugin", "build", folder.to_str().unwrap(), "--out"];
+        made.runs(keyward(), &[&arguments[..], &[made.out.to_str().unwrap()]].concat());
+        fs::read(made.component("wanderer")).unwrap()
+    };
+    let here = build(&made.folder);
+    let elsewhere = tempfile::tempdir_in(kept("test-authoring")).unwrap();
+    share_builds(elsewhere.path());
+    let moved = elsewhere.path().join("another/folder");
+    fs::create_dir(moved.parent().unwrap()).unwrap();
+    let copied = Command::new("cp").arg("-r").arg(&made.folder).arg(&moved).status();
+    assert!(copied.unwrap().success());
+    // It is made anew, not found.
+    fs::remove_file(made.component("wanderer")).unwrap();
+    assert!(build(&moved) == here, "the component depends on where its crate lies");
+
+    // Panics name files, so there is something to hide.
+    assert!(contains(&here, b"/keyward-sdk/src/adapter.rs"));
+    let home = std::env::home_dir().unwrap();
+    for folder in [project(), home, made.folder.clone(), moved] {
+        let name = folder.to_str().unwrap();
+        assert!(!contains(&here, name.as_bytes()), "the component names {name}");
+    }
 }
 
 /// The vendor that the template of an adapter of its own shape is for.

@@ -157,3 +157,41 @@ fn a_second_gateway_on_the_same_data_is_refused() {
     let pid = world.gateway.pid().to_string();
     assert!(ran.everything().contains(&pid), "it doesn't say whose the data is: {ran:?}");
 }
+
+#[test]
+fn a_text_can_be_tried_for_sensitive_data_by_the_configurations_rules() {
+    let setup = Setup::new("privacy: {detectors: {phone: false}, words: [Bluebird]}\n", &[]);
+    let text = "call +49 30 901820412 or mail anna@example.org\nabout bluebird";
+    let ran = setup.run(["privacy", "test", text]);
+    assert_eq!(ran.code, 3, "{ran:?}");
+    assert_eq!(ran.out, "1:31 email an••••••••\n2:7 word bl••••••\n");
+    assert_eq!(ran.err, "");
+
+    let ran = setup.run_with(["privacy", "test", "-", "--json"], text);
+    assert_eq!(ran.code, 3, "{ran:?}");
+    let found = ran.json();
+    assert_eq!(found["in_force"], true);
+    assert_eq!(found["findings"][0]["detector"], "email");
+    assert_eq!(
+        (&found["findings"][0]["start"], &found["findings"][0]["end"]),
+        (&30.into(), &46.into())
+    );
+    assert!(!ran.everything().contains("anna@"), "{ran:?}");
+
+    let ran = setup.run(["privacy", "test", "nothing to see"]).ok();
+    assert_eq!(ran.out, "nothing found\n");
+}
+
+#[test]
+fn what_is_tried_without_rules_in_force_says_so() {
+    let setup = Setup::new("providers:\n  demo:\n", &[]);
+    let ran = setup.run(["privacy", "test", "anna@example.org"]);
+    assert_eq!(ran.code, 3, "{ran:?}");
+    assert!(ran.err.contains("privacy: {}"), "{ran:?}");
+
+    let broken = Setup::new("privacy: {patterns: {a: 'x('}}\n", &[]);
+    let ran = broken.run(["privacy", "test", "anna@example.org"]);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(ran.err.contains(":1:25"), "{ran:?}");
+    assert!(ran.out.is_empty(), "{ran:?}");
+}

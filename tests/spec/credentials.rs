@@ -86,6 +86,19 @@ fn a_vendor_that_sends_the_key_back_is_not_repeated() {
 }
 
 #[test]
+fn a_key_that_comes_back_in_pieces_is_not_put_together_for_the_caller() {
+    let world = World::shared();
+    run(async {
+        for provider in ["openai", "anthropic"] {
+            let model = format!("{provider}/reflect-words");
+            let all = world.caller().stream(&model, "what did I send?").await.collect().await;
+            assert_eq!(all.text, "you sent [redacted] to me", "{model}");
+            assert_eq!(all.ends, 1, "{model}");
+        }
+    });
+}
+
+#[test]
 fn no_key_is_in_the_data_folder_or_the_log() {
     let world = World::new("");
     run(async {

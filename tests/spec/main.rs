@@ -13,19 +13,26 @@
 
 mod anthropic_sdk;
 mod authoring;
+mod caching;
+mod callers;
 mod cli;
 mod config;
+mod conservation;
 mod credentials;
 mod egress;
+mod faults;
 mod frozen;
 mod languages;
+mod local_server;
 mod node_sdk;
 mod ollama_sdk;
 mod openai_sdk;
 mod recordings;
 mod reload;
 mod responses_sdk;
+mod routing;
 mod sandbox;
+mod soak;
 mod support;
 mod usage;
 mod vendors;

@@ -6,8 +6,9 @@
 use serde_json::{Value, json};
 
 use crate::support::{
-    gateway::{TOKEN, World},
-    python,
+    canary,
+    gateway::{Setup, TOKEN, World},
+    python, run,
     suite::{Seen, Suite},
     vendor::Vendor,
 };
@@ -224,6 +225,13 @@ fn an_answer_cut_by_its_length_says_so() {
 }
 
 #[test]
+fn to_be_asked_to_think_is_nothing_that_ollama_loses() {
+    let warnings = |case: &str| SUITE.line("ollama", case)["head"]["x-keyward-warnings"].clone();
+    assert_eq!(warnings("thinking"), Value::Null);
+    assert_eq!(warnings("thinking_streamed"), "changed reasoning.effort", "a level is lost");
+}
+
+#[test]
 fn thinking_stands_beside_the_content() {
     for provider in ["anthropic", "ollama", DIRECT] {
         let seen = result(provider, "thinking");
@@ -377,6 +385,37 @@ fn a_model_is_shown_with_what_is_known_of_it() {
         assert_eq!(error["status"], 404, "{provider}: {error}");
         assert!(message(error).starts_with("model 'no-such-model' not found"), "{error}");
     });
+}
+
+#[test]
+fn what_the_operator_the_vendor_or_the_adapter_knows_of_a_model_is_shown() {
+    let vendor = Vendor::openai(&canary("openai"));
+    let config = format!(
+        "providers:\n  openai:\n    kind: local\n    endpoint: {}/v1\n    models:\n      \
+         - {{id: gpt-4.1, context_window: 5000}}\n      - {{id: gpt-4.1-mini, alias: mini}}\n      - odd\n",
+        vendor.url()
+    );
+    let gateway = Setup::new(&config, &["openai"]).key("openai", &vendor.key).start();
+    let show = |model: &str| {
+        let answer = run(gateway.caller().post("/api/show", &json!({ "model": model })));
+        assert_eq!(answer.status, 200, "{model}: {}", answer.text());
+        answer.json()
+    };
+    let window = |shown: &Value| shown["model_info"]["openai.context_length"].clone();
+    let configured = show("openai/gpt-4.1");
+    assert_eq!(window(&configured), 5000, "{configured}");
+    assert_eq!(window(&show("gpt-4.1")), 5000);
+    for name in ["gpt-4.1-mini", "mini"] {
+        let known = show(name);
+        assert_eq!(window(&known), 1_047_576, "{name}: {known}");
+        for capability in ["completion", "tools", "vision"] {
+            let capabilities = known["capabilities"].as_array().unwrap();
+            assert!(capabilities.contains(&json!(capability)), "{name}: {capabilities:?}");
+        }
+    }
+    let unknown = show("odd");
+    assert_eq!(window(&unknown), Value::Null);
+    assert_eq!(unknown["capabilities"], json!(["completion"]));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! An unchanged OpenAI SDK talks to Keyward and can't tell OpenAI, Anthropic and Ollama apart.
 //!
-//! The real Python package runs `tests/python/suite.py` once for each provider; each test here
+//! The real Python package runs `tests/python/openai_suite.py` once for each provider; each test here
 //! looks at what it saw in one respect, for all providers alike.
 
 use serde_json::{Value, json};

@@ -10,7 +10,7 @@ use std::{
 };
 
 use crate::support::{
-    canary, components, eventually,
+    by_itself, canary, components, eventually,
     gateway::{Gateway, Setup},
     plugins, run,
     vendor::Vendor,
@@ -18,7 +18,7 @@ use crate::support::{
 };
 
 /// The component with a comment of its own: other bytes, the same behaviour.
-fn variant(component: &[u8], number: usize) -> Vec<u8> {
+pub fn variant(component: &[u8], number: usize) -> Vec<u8> {
     let payload = format!("variant {number:06}");
     let mut bytes = component.to_vec();
     // A custom section: id 0, size, length of its name, name, content.
@@ -72,6 +72,7 @@ async fn under_streams<T>(gateway: &Gateway, count: usize, work: impl Future<Out
 fn a_component_replaced_200_times_under_32_streams_fails_no_request() {
     /// Different contents; each is compiled once and then comes from the cache.
     const VARIANTS: usize = 20;
+    let _alone = by_itself();
     let vendor = Vendor::openai(&canary("openai"));
     let setup = Setup::new(&openai(&vendor, ""), &["openai", "demo"])
         .variable("OUR_KEY", &vendor.key)
@@ -161,6 +162,7 @@ fn sha256(bytes: &[u8]) -> String {
 
 #[test]
 fn a_changed_configuration_is_served_within_a_second_and_drops_nothing() {
+    let _alone = by_itself();
     let vendor = Vendor::openai(&canary("openai"));
     let gateway = start(&vendor);
     run(under_streams(&gateway, 8, async {

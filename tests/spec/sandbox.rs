@@ -1,15 +1,18 @@
 //! Rules 1 and 5: what doesn't fit isn't loaded, and what misbehaves ends one exchange and nothing
 //! else.
 
-use std::time::{Duration, Instant};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 use futures_util::future::join_all;
-use keyward_adapter_hostile::LIST;
+use keyward_adapter_hostile::{LIST, SENSELESS};
 use tokio::time::timeout;
 
 use crate::support::{
     Dice,
-    components::{self, Handmade},
+    components::{self, DONE, Handmade},
     eventually, files_below,
     gateway::{Setup, World},
     plugins, run,
@@ -140,15 +143,25 @@ fn a_trap_or_a_loop_while_it_is_dropped_harms_nothing() {
 }
 
 #[test]
-fn absurd_usage_is_neither_told_nor_billed() {
+fn counts_that_make_no_sense_are_neither_told_nor_billed_and_the_answer_goes_on() {
     let world = World::shared();
     run(async {
-        let answer = world.caller().chat("hostile/absurd-usage", "hello").await;
-        assert_eq!(answer.status, 502, "{}", answer.text());
+        for manner in SENSELESS {
+            let answer = world.caller().chat(&format!("hostile/{manner}"), "hello").await;
+            assert_eq!(answer.status, 200, "{manner}: {}", answer.text());
+            let warned = answer.header("x-keyward-warnings").unwrap_or_default();
+            assert!(warned.contains("usage"), "{manner}: {warned}");
+            assert!(answer.json()["usage"].is_null(), "{manner}: {}", answer.text());
+        }
     });
-    let usage = world.gateway.run(["usage", "--json"]).ok();
-    assert!(!usage.out.contains("1000000000000"), "{}", usage.out);
-    assert!(!usage.out.contains("18446744073709551615"), "{}", usage.out);
+    let rows = world.gateway.run(["usage", "--rows", "--json"]).ok();
+    assert!(!rows.out.contains("1000000000000"), "{}", rows.out);
+    assert!(!rows.out.contains("18446744073709551615"), "{}", rows.out);
+    let all = rows.json()["rows"].as_array().unwrap().clone();
+    for manner in SENSELESS {
+        let row = all.iter().find(|row| row["model"] == *manner).expect("a row");
+        assert_eq!(row["estimated"], true, "{row}");
+    }
 }
 
 // ------------------------------------------------------------------ loading
@@ -263,5 +276,50 @@ fn a_step_that_returns_more_than_memory_holds_is_refused() {
         assert_eq!(answer.header("x-keyward-fault"), Some("plugin"));
         assert!(gateway.memory() < before + (64 << 20), "the list was made");
         assert_eq!(gateway.caller().chat("demo/demo", "hello").await.status, 200);
+    });
+}
+
+#[test]
+fn an_adapter_has_the_stack_that_is_configured_for_it() {
+    // Compiled, a call of this takes some 40 bytes.
+    let deep = "(func $deep (param i32) (result i32)
+        (if (result i32) (i32.eqz (local.get 0))
+            (then (i32.const 0))
+            (else (i32.add (i32.const 1) (call $deep (i32.sub (local.get 0) (i32.const 1)))))))";
+    let adapters = [
+        ("small", 4_000, false),
+        ("usual", 4_000, true),
+        ("deep", 60_000, false),
+        ("large", 60_000, true),
+    ];
+    let providers: String =
+        adapters.iter().map(|(name, ..)| format!("  {name}: {{models: [one]}}\n")).collect();
+    let overrides = "{small: {stack: 64KiB}, large: {stack: 8MiB}}";
+    let config = format!("providers:\n{providers}plugins: {{overrides: {overrides}}}\n");
+    let setup = Setup::new(&config, &[]);
+    for (name, calls, _) in adapters {
+        let step = format!("(drop (call $deep (i32.const {calls}))) {DONE}");
+        let component = Handmade::new(name).more(deep).step(&step).build();
+        fs::write(setup.plugin(name), component).unwrap();
+    }
+    let gateway = setup.start();
+    run(async {
+        let caller = gateway.caller();
+        for (name, _, fits) in adapters {
+            let answer = caller.chat(&format!("{name}/one"), "hello").await;
+            assert_eq!(answer.status == 200, fits, "{name}: {}", answer.text());
+            assert!(fits || answer.text().contains("call stack exhausted"), "{}", answer.text());
+        }
+    });
+}
+
+#[test]
+fn an_adapter_that_says_much_without_hearing_from_its_vendor_is_stopped() {
+    let config = "providers: {demo: }\nplugins: {overrides: {demo: {outputs: 2}}}\n";
+    let gateway = Setup::new(config, &["demo"]).start();
+    run(async {
+        let answer = gateway.caller().chat("demo/demo", "hello").await;
+        assert_eq!(answer.status, 502, "{}", answer.text());
+        assert!(answer.text().contains("more than 2 outputs"), "{}", answer.text());
     });
 }

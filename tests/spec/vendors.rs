@@ -3,7 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{canary, eventually, gateway::World, python, run, vendor::Vendor, word};
+use crate::support::{
+    by_itself, canary, eventually, gateway::World, python, run, vendor::Vendor, word,
+};
 
 const PROVIDERS: [&str; 3] = ["openai", "anthropic", "ollama"];
 
@@ -66,9 +68,11 @@ fn a_caller_that_leaves_before_the_first_byte_does_as_well() {
 
 #[test]
 fn silence_ends_in_time() {
+    let _alone = by_itself();
     let openai = Vendor::openai(&canary("openai"));
     let config = format!(
-        "providers:\n  openai:\n    kind: local\n    endpoint: {}/v1\n    key: {{env: KEY}}\n{IMPATIENT}",
+        "providers:\n  openai:\n    kind: local\n    endpoint: {}/v1\n    key: {{env: KEY}}\n{IMPATIENT}\
+         routing: {{attempts: 1}}\nhealth: {{enabled: false}}\n",
         openai.url()
     );
     let setup = crate::support::gateway::Setup::new(&config, &["openai"]);
@@ -96,6 +100,7 @@ fn silence_ends_in_time() {
 
 #[test]
 fn a_vendor_that_is_not_there_is_told_at_once() {
+    let _alone = by_itself();
     let world = World::new("");
     let World { openai, anthropic, ollama, gateway } = world;
     drop((openai, anthropic, ollama));
@@ -149,6 +154,7 @@ fn a_broken_whole_answer_is_a_typed_error() {
 
 #[test]
 fn a_flood_is_cut_and_memory_stays_flat() {
+    let _alone = by_itself();
     let world = World::shared();
     run(async {
         world.caller().chat("openai/plain-model", "warm up").await.said();
@@ -192,17 +198,20 @@ fn senseless_usage_does_no_harm() {
             for spoiled in ["usage-missing", "usage-negative", "usage-huge", "usage-text"] {
                 let model = format!("{provider}/{spoiled}");
                 let answer = world.caller().chat(&model, "hello").await;
-                if answer.status == 200 {
-                    assert_eq!(answer.said(), "You said: hello", "{model}");
-                    for name in ["prompt_tokens", "completion_tokens", "total_tokens"] {
-                        let tokens = &answer.json()["usage"][name];
-                        let sound =
-                            tokens.is_null() || tokens.as_u64().is_some_and(|n| n < 1 << 40);
-                        assert!(sound, "{model}: {}", answer.text());
-                    }
-                } else {
-                    assert_eq!(answer.status, 502, "{model}: {}", answer.text());
+                // An adapter may find no answer in what isn't even a count.
+                let no_count = matches!(spoiled, "usage-negative" | "usage-text");
+                if no_count && provider != "openai" && answer.status == 502 {
+                    continue;
                 }
+                assert_eq!(answer.said(), "You said: hello", "{model}");
+                for name in ["prompt_tokens", "completion_tokens", "total_tokens"] {
+                    let tokens = &answer.json()["usage"][name];
+                    let sound = tokens.is_null() || tokens.as_u64().is_some_and(|n| n < 1 << 40);
+                    assert!(sound, "{model}: {}", answer.text());
+                }
+                let all = world.caller().stream(&model, "hello").await.collect().await;
+                assert_eq!(all.text, "You said: hello", "{model}: {all:?}");
+                assert_eq!((all.ends, all.errors.len()), (1, 0), "{model}: {all:?}");
             }
         }
     });

@@ -79,6 +79,11 @@ impl Decimal {
             .map(Self)
     }
 
+    /// So many of it.
+    pub fn times(self, count: u64) -> Option<Self> {
+        self.0.checked_mul(u128::from(count)).map(Self)
+    }
+
     /// What so many cost at this price for a million. Exact if the price has at most 12 digits
     /// after the point.
     pub fn per_million(self, count: u64) -> Option<Self> {

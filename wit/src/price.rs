@@ -22,6 +22,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     str::FromStr,
+    sync::Arc,
 };
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -129,7 +130,12 @@ impl FromStr for Day {
 
     fn from_str(text: &str) -> Result<Self, PriceError> {
         let bad = || PriceError::Day(text.to_owned());
-        let digits = text.len() == 10 && text.bytes().all(|b| b.is_ascii_digit() || b == b'-');
+        // Otherwise "20251-2-05" were one as well.
+        let digits = text.len() == 10
+            && text.bytes().enumerate().all(|(at, byte)| match at {
+                4 | 7 => byte == b'-',
+                _ => byte.is_ascii_digit(),
+            });
         let mut parts = text.split('-').map(str::parse::<u16>);
         match (digits, parts.next(), parts.next(), parts.next(), parts.next()) {
             (true, Some(Ok(year)), Some(Ok(month @ 1..=12)), Some(Ok(day)), None)
@@ -381,9 +387,36 @@ impl Tariff {
         &self.version
     }
 
+    pub fn currency(&self) -> Currency {
+        self.currency
+    }
+
+    /// What one request of so many tokens is expected to cost, none of them cached and none spent on
+    /// reasoning. None if the prompt, or an answer of more than no tokens, has no price, or the bill
+    /// is by a unit that nobody can foresee.
+    pub fn expected(&self, input: u64, output: u64) -> Option<Decimal> {
+        if self.bill.is_some() {
+            return None;
+        }
+        let above = self.above.iter().rev().find(|(tokens, _)| input > *tokens);
+        let rates = above.map_or(&self.base, |(_, rates)| rates);
+        let cost = |class, count| match count {
+            0 => Some(Decimal::ZERO),
+            count => rates.of(class)?.per_million(count),
+        };
+        let tokens = cost(Class::Input, input)?.checked_add(cost(Class::Output, output)?)?;
+        tokens.checked_add(self.per_unit.get(REQUEST).copied().unwrap_or(Decimal::ZERO))
+    }
+
     /// What a million tokens of a class cost, for prompts of any size below the first step.
     pub fn per_million(&self, class: Class) -> Option<Decimal> {
         self.base.of(class)
+    }
+
+    /// The sizes of prompts above which other prices hold, smallest first, each with what a million
+    /// tokens of a class cost there.
+    pub fn steps(&self, class: Class) -> impl Iterator<Item = (u64, Option<Decimal>)> {
+        self.above.iter().map(move |(tokens, rates)| (*tokens, rates.of(class)))
     }
 
     /// # Errors
@@ -485,13 +518,14 @@ fn fingerprint(price: &Price) -> u32 {
 
 /// A model's prices in the order of their days.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PriceList(Vec<Tariff>);
+pub struct PriceList(Vec<Arc<Tariff>>);
 
 impl PriceList {
     /// # Errors
     /// If a price can't be used, or one is dated before the one it follows.
     pub fn new(prices: &[Price]) -> Result<Self, PriceError> {
-        let tariffs = prices.iter().map(Tariff::new).collect::<Result<Vec<_>, _>>()?;
+        let tariff = |price| Tariff::new(price).map(Arc::new);
+        let tariffs = prices.iter().map(tariff).collect::<Result<Vec<_>, _>>()?;
         match tariffs.is_sorted_by(|a, b| a.from < b.from) {
             true => Ok(Self(tariffs)),
             false => Err(PriceError::Order),
@@ -499,11 +533,11 @@ impl PriceList {
     }
 
     /// The tariff that holds on a day; none before the first.
-    pub fn on(&self, day: Day) -> Option<&Tariff> {
+    pub fn on(&self, day: Day) -> Option<&Arc<Tariff>> {
         self.0.iter().rev().find(|tariff| tariff.from <= day)
     }
 
-    pub fn tariffs(&self) -> &[Tariff] {
+    pub fn tariffs(&self) -> &[Arc<Tariff>] {
         &self.0
     }
 

@@ -63,8 +63,17 @@ pub enum Command {
     /// Adapters: make, build, check, test, record, list, inspect
     #[command(subcommand)]
     Plugin(Plugin),
+    /// Where requests go, and why
+    #[command(subcommand)]
+    Route(Route),
+    /// How providers fare: list them, take one out of use, put it back
+    #[command(subcommand)]
+    Provider(Provider),
     /// What was used, by provider, model or caller
     Usage(Usage),
+    /// What makes a request sensitive: try it on a text
+    #[command(subcommand)]
+    Privacy(Privacy),
     /// Look for what is wrong, and say what to do about it
     Doctor,
     /// The process that compiles adapters; started by the gateway itself
@@ -235,6 +244,54 @@ pub enum RecordedOperation {
     Embed,
     Models,
     Probe,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Privacy {
+    /// Show what is found in a text by the rules of the configuration. Exits with 0 if nothing is,
+    /// with 3 if something is
+    Test {
+        /// The text; `-` reads it from standard input
+        text: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Route {
+    /// Say where a request went, or would go: who may serve it, in which order, and who not
+    Explain(Explain),
+    /// Show the configured routes, and whether each is in force
+    List,
+}
+
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// A request's id, as the answer's x-request-id says. Without it, one that you have in mind
+    pub request: Option<String>,
+    /// The model, route or provider/model that it would name; auto unless given
+    #[arg(short, long)]
+    pub model: Option<String>,
+    /// What it would say; detectors of sensitive data look at it
+    #[arg(long, value_name = "TEXT", default_value = "Hello")]
+    pub text: String,
+    /// It would be marked as sensitive
+    #[arg(long)]
+    pub sensitive: bool,
+    /// It would ask for a stream
+    #[arg(long)]
+    pub stream: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Provider {
+    /// Show how providers fare, with their limits and what of them is in use
+    List,
+    /// Send nothing to a provider, until it is enabled. Kept over restarts
+    Disable { name: String },
+    /// Use a provider as its health says
+    Enable { name: String },
+    /// Use a provider whatever its health says
+    Force { name: String },
 }
 
 #[derive(Debug, Args)]

@@ -46,8 +46,12 @@ fn exit(status: i32) -> ExitCode {
 /// says what it does unless told otherwise, other commands only what is wrong.
 fn start_logging(serving: bool) {
     let default = if serving { "info" } else { "error" };
-    let filter = tracing_subscriber::EnvFilter::try_from_env("KEYWARD_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
+    let wanted = std::env::var("KEYWARD_LOG").unwrap_or_default();
+    // The HTTP/2 library writes a line for each frame at `debug`: a vendor could fill the disk.
+    let filter = tracing_subscriber::EnvFilter::try_new(format!("h2=info,{wanted}"))
+        .ok()
+        .filter(|_| !wanted.is_empty())
+        .unwrap_or_else(|| tracing_subscriber::EnvFilter::new(default));
     let json = std::env::var_os("KEYWARD_LOG_JSON").is_some();
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)

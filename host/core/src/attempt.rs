@@ -1,4 +1,5 @@
-//! One attempt: an exchange on its way, and the reservation that becomes its row.
+//! One attempt: an exchange on its way, or an answer that was kept, and the reservation that becomes
+//! its row.
 //!
 //! Whatever becomes of an attempt, it leaves exactly one row: when it ends, when it fails, or when
 //! it is dropped because the caller went away. What the row says is counted here, from the events
@@ -6,21 +7,23 @@
 //!
 //! Costs: a few comparisons an event and one row in the meter's queue.
 
+mod source;
+
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use tokio::sync::OwnedSemaphorePermit;
-
+use self::source::Source;
 use crate::{
     Failure,
+    cache::{CacheUse, Keeping},
     catalog::Provider,
     contract::{self, Event},
-    exchange::Exchange,
     ids::RequestId,
     metering::{Outcome, Reservation, TokenUsage, Tokens},
     operation::Operation,
+    routing::leave::Leave,
     tape::Tape,
 };
 
@@ -28,27 +31,19 @@ use crate::{
 /// tokenizers. Prompts are counted better, in [`crate::metering::estimate`]; answers come in pieces.
 const BYTES_PER_TOKEN: u64 = 4;
 
-/// What a vendor bills for a request it refused.
-const NOTHING: TokenUsage = TokenUsage {
-    input: Some(Tokens(0)),
-    cache_read: None,
-    cache_write: None,
-    output: Some(Tokens(0)),
-    reasoning: None,
-};
-
 /// What is expected of an attempt whose prompt takes so many tokens by the host's own count.
 pub(crate) fn estimate(prompt: Tokens) -> TokenUsage {
     TokenUsage { input: Some(prompt), ..TokenUsage::default() }
 }
 
-fn tokens(bytes: u64) -> Tokens {
+/// How many tokens so many bytes of an answer are taken for.
+pub(crate) fn tokens(bytes: u64) -> Tokens {
     Tokens(bytes.div_ceil(BYTES_PER_TOKEN))
 }
 
-/// An exchange whose events are counted as they pass.
+/// A source of events, counted as they pass.
 pub(crate) struct Attempt {
-    exchange: Exchange,
+    source: Source,
     /// Taken when settled.
     reservation: Option<Reservation>,
     /// When the last events were handed out; the time until more are asked for is the caller's.
@@ -57,81 +52,158 @@ pub(crate) struct Attempt {
     prompt: Tokens,
     answer_bytes: u64,
     vendor_counted: bool,
-    _place: OwnedSemaphorePermit,
+    /// What the row says, once it is settled.
+    spent: TokenUsage,
+    began: Instant,
+    /// Absent where nobody was asked for leave. Health hears of an attempt when its content begins
+    /// and if it fails.
+    leave: Option<Leave>,
+    /// Where the answer is kept when it has ended in order.
+    keeping: Option<Keeping>,
+    cache: Option<CacheUse>,
 }
 
 impl Attempt {
-    /// Takes a place at the provider and opens the exchange.
+    /// Opens the exchange.
     ///
     /// # Errors
-    /// If the provider is at its limit, or its adapter can't be started; the reservation is
-    /// settled with that.
+    /// If its adapter can't be started; the reservation is settled with that.
     pub async fn open(
         provider: &Arc<Provider>,
         operation: &Operation,
         id: RequestId,
         prompt: Tokens,
         reservation: Reservation,
+        leave: Option<Leave>,
         tape: Option<Tape>,
     ) -> Result<Self, Failure> {
-        let opened = async {
-            let place = provider.place().await?;
-            let exchange = Exchange::open_with(Arc::clone(provider), operation, id, tape).await?;
-            Ok((place, exchange))
-        };
-        match opened.await {
-            Ok((place, exchange)) => Ok(Self {
-                exchange,
+        let began = Instant::now();
+        let key = leave.as_ref().map_or_else(|| provider.first_key(), Leave::key);
+        match Source::open(provider, operation, id, key, tape).await {
+            Ok(source) => Ok(Self {
+                source,
                 reservation: Some(reservation),
                 handed_out: None,
                 prompt,
                 answer_bytes: 0,
                 vendor_counted: false,
-                _place: place,
+                spent: TokenUsage::default(),
+                began,
+                leave,
+                keeping: None,
+                cache: None,
             }),
             Err(failure) => {
+                if let Some(mut leave) = leave {
+                    leave.failed(&failure, Instant::now());
+                    leave.settle(Tokens(0));
+                }
                 let mut reservation = reservation;
-                reservation.usage(NOTHING);
+                reservation.unserved();
                 reservation.settle(outcome(&failure));
                 Err(failure)
             }
         }
     }
 
-    /// See [`Exchange::next`].
+    /// An attempt that was answered before it began: nobody is asked, and nothing is billed.
+    pub fn kept(events: Vec<Event>, mut reservation: Reservation) -> Self {
+        reservation.cached();
+        reservation.settle(Outcome::Ok);
+        let mut attempt = Self::given(events);
+        attempt.cache = Some(CacheUse::Hit);
+        attempt
+    }
+
+    /// An attempt that has ended, and whose row is written.
+    pub fn given(events: Vec<Event>) -> Self {
+        Self {
+            source: Source::Given(Some(events)),
+            reservation: None,
+            handed_out: None,
+            prompt: Tokens(0),
+            answer_bytes: 0,
+            vendor_counted: true,
+            spent: TokenUsage::default(),
+            began: Instant::now(),
+            leave: None,
+            keeping: None,
+            cache: None,
+        }
+    }
+
+    /// The answer may be kept.
+    pub fn keep(&mut self, keeping: Option<Keeping>) {
+        self.cache = keeping.is_some().then_some(CacheUse::Miss);
+        self.keeping = keeping;
+    }
+
+    /// None where no answers are kept.
+    pub fn cache(&self) -> Option<CacheUse> {
+        self.cache
+    }
+
+    /// See [`Exchange::next`](crate::exchange::Exchange::next).
     pub async fn next(&mut self) -> Option<Result<Vec<Event>, Failure>> {
         if let Some(since) = self.handed_out.take() {
-            self.exchange.waited(since.elapsed());
+            self.source.waited(since.elapsed());
         }
-        let next = self.exchange.next().await;
+        let next = self.source.next().await;
         match &next {
             Some(Ok(events)) => {
                 self.count(events);
+                if let Some(keeping) = &mut self.keeping {
+                    keeping.see(events);
+                }
                 self.handed_out = Some(Instant::now());
             }
-            Some(Err(failure)) => self.settle(outcome(failure)),
-            None => self.settle(Outcome::Ok),
+            Some(Err(failure)) => self.fail(failure),
+            None => {
+                self.settle(Outcome::Ok);
+                if let Some(keeping) = self.keeping.take() {
+                    keeping.keep(Instant::now());
+                }
+            }
         }
         next
+    }
+
+    /// Ends it for a reason of its own, or of the host's.
+    pub fn fail(&mut self, failure: &Failure) {
+        self.keeping = None;
+        if let Some(leave) = &mut self.leave {
+            leave.failed(failure, Instant::now());
+        }
+        self.settle(outcome(failure));
+    }
+
+    /// The tokens that its row says, once it has ended.
+    pub fn spent(&self) -> contract::Usage {
+        let count = |tokens: Option<Tokens>| tokens.map(|tokens| tokens.0);
+        contract::Usage {
+            input: count(self.spent.input),
+            cache_read: count(self.spent.cache_read),
+            cache_write: count(self.spent.cache_write),
+            output: count(self.spent.output),
+            reasoning: count(self.spent.reasoning),
+            units: Vec::new(),
+        }
     }
 
     /// Host and sandbox time so far.
     pub fn busy(&self) -> Duration {
         let theirs = self.handed_out.map(|at| at.elapsed()).unwrap_or_default();
-        self.exchange.busy().saturating_sub(theirs)
+        self.source.busy().saturating_sub(theirs)
     }
 
     fn count(&mut self, events: &[Event]) {
         let Some(reservation) = &mut self.reservation else { return };
         for event in events {
+            self.answer_bytes += bytes(event);
             match event {
-                Event::Text(d) | Event::Thinking(d) | Event::Refusal(d) => {
-                    self.answer_bytes += d.text.len() as u64;
-                }
-                Event::ToolArguments(piece) => self.answer_bytes += piece.fragment.len() as u64,
                 Event::Usage(usage) => {
                     self.vendor_counted = true;
-                    reservation.usage(counted(usage));
+                    reservation.usage(usage);
                 }
                 Event::Started(started) => {
                     if let Some(id) = &started.id {
@@ -143,6 +215,10 @@ impl Attempt {
         }
         if events.iter().any(is_content) {
             reservation.first_token();
+            let after = self.began.elapsed();
+            if let Some(leave) = &mut self.leave {
+                leave.began(after, Instant::now());
+            }
         }
     }
 
@@ -151,13 +227,27 @@ impl Attempt {
         let busy = self.busy();
         let Some(mut reservation) = self.reservation.take() else { return };
         let failed = matches!(outcome, Outcome::Failed { .. });
-        if failed && self.answer_bytes == 0 && !self.vendor_counted {
-            reservation.usage(NOTHING);
-        } else if !self.vendor_counted {
+        reservation.requests(self.source.requests());
+        // What ends in order without content was served as well.
+        let after = self.began.elapsed();
+        if let (Some(leave), Outcome::Ok) = (&mut self.leave, outcome) {
+            leave.began(after, Instant::now());
+        }
+        let counted = self.vendor_counted && !self.source.usage_is_doubtful();
+        if failed && self.answer_bytes == 0 && !counted {
+            reservation.unserved();
+        } else if !counted {
             reservation.estimate(TokenUsage {
                 output: Some(tokens(self.answer_bytes)),
                 ..estimate(self.prompt)
             });
+        } else if outcome != Outcome::Ok {
+            // Vendors count at the beginning and at the end, and the end is missing.
+            reservation.output_at_least(tokens(self.answer_bytes));
+        }
+        self.spent = reservation.token_usage();
+        if let Some(leave) = &mut self.leave {
+            leave.settle(reservation.tokens());
         }
         reservation.overhead(busy);
         reservation.settle(outcome);
@@ -168,6 +258,16 @@ impl Drop for Attempt {
     fn drop(&mut self) {
         self.settle(Outcome::Cancelled);
     }
+}
+
+/// Bytes of an event that the model wrote.
+pub(crate) fn bytes(event: &Event) -> u64 {
+    let written = match event {
+        Event::Text(delta) | Event::Thinking(delta) | Event::Refusal(delta) => delta.text.len(),
+        Event::ToolArguments(piece) => piece.fragment.len(),
+        _ => 0,
+    };
+    written as u64
 }
 
 /// True for what a caller would miss: after it, the answer can't be begun anew elsewhere.
@@ -185,14 +285,4 @@ pub(crate) fn is_content(event: &Event) -> bool {
 
 fn outcome(failure: &Failure) -> Outcome {
     Outcome::Failed { kind: failure.kind, fault: failure.fault }
-}
-
-fn counted(usage: &contract::Usage) -> TokenUsage {
-    TokenUsage {
-        input: usage.input.map(Tokens),
-        cache_read: usage.cache_read.map(Tokens),
-        cache_write: usage.cache_write.map(Tokens),
-        output: usage.output.map(Tokens),
-        reasoning: usage.reasoning.map(Tokens),
-    }
 }

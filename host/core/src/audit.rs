@@ -40,6 +40,8 @@ pub enum Action {
     PluginRemoved,
     PluginApproved,
     EgressDenied,
+    /// An operator took a provider out of use, or put it back.
+    ProviderSteered,
     /// Of a later version.
     #[serde(other)]
     Other,

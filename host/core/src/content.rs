@@ -510,21 +510,6 @@ mod tests {
         operation::{Chat, Dialect, Format, Message, Part, Role, Sampling, ToolCall},
     };
 
-    fn sampling() -> Sampling {
-        Sampling {
-            max_output_tokens: None,
-            temperature: None,
-            top_p: None,
-            top_k: None,
-            frequency_penalty: None,
-            presence_penalty: None,
-            seed: None,
-            stop: Vec::new(),
-            choices: None,
-            logprobs: None,
-        }
-    }
-
     fn chat(parts: Vec<PartBody>) -> Operation {
         Operation::Chat(Arc::new(Chat {
             model: ModelName::new("m").unwrap(),
@@ -539,7 +524,7 @@ mod tests {
             tool_choice: None,
             parallel_tool_calls: None,
             format: Format::Text,
-            sampling: sampling(),
+            sampling: Sampling::default(),
             reasoning: None,
             stream: false,
             dialect: Dialect::Keyward,

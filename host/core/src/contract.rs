@@ -51,13 +51,48 @@ impl From<Failure> for crate::Failure {
         Self {
             kind,
             fault,
-            message: failure.message,
+            message: match failure.message.trim().is_empty() {
+                true => "The adapter gave a failure without saying why.".to_owned(),
+                false => failure.message,
+            },
             code: failure.code,
             vendor_type: failure.type_,
             param: failure.param,
             status: failure.status,
             retry_after: failure.retry_after_ms.map(std::time::Duration::from_millis),
             vendor_request_id: failure.request_id,
+        }
+    }
+}
+
+/// Nothing asked for: what the vendor does by itself.
+impl Default for Sampling {
+    fn default() -> Self {
+        Self {
+            max_output_tokens: None,
+            temperature: None,
+            top_p: None,
+            top_k: None,
+            frequency_penalty: None,
+            presence_penalty: None,
+            seed: None,
+            stop: Vec::new(),
+            choices: None,
+            logprobs: None,
+        }
+    }
+}
+
+/// Nothing counted.
+impl Default for Usage {
+    fn default() -> Self {
+        Self {
+            input: None,
+            cache_read: None,
+            cache_write: None,
+            output: None,
+            reasoning: None,
+            units: Vec::new(),
         }
     }
 }

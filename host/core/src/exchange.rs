@@ -21,9 +21,11 @@ use crate::{
     catalog::Provider,
     content::{self, Held},
     contract::{self, Body, Event, Input, Output, VendorRequest},
+    echo::Echo,
     egress::{Decoder, FramingError, Outgoing, Response, Secrets, retry_after},
     ids::RequestId,
     operation::Operation,
+    routing::keyring::KeyAt,
     sandbox::{Instance, Trap},
     tape::{self, Tape},
 };
@@ -38,9 +40,49 @@ const MAX_TOOL_CALLS: u32 = 1024;
 /// Tokens of one exchange: a thousand times the largest context window there is.
 const MAX_TOKENS: u64 = 1_000_000_000;
 
+/// What the vendor has counted so far, and whether that can be believed.
+///
+/// Counts are cumulative, so they only grow. One that is out of range or takes back what was counted
+/// before makes all of them doubtful: they are left out from there on, the caller is warned once, and
+/// the host bills by its own count.
+#[derive(Debug, Default)]
+struct Counted {
+    input: u64,
+    output: u64,
+    doubtful: bool,
+}
+
+impl Counted {
+    /// The event as it goes on: as it is, as a warning in its place, or not at all.
+    fn check(&mut self, usage: contract::Usage) -> Option<Event> {
+        if self.doubtful {
+            return None;
+        }
+        let counts =
+            [usage.input, usage.cache_read, usage.cache_write, usage.output, usage.reasoning];
+        let (input, output) = (usage.input.unwrap_or(0), usage.output.unwrap_or(0));
+        self.doubtful = counts.into_iter().flatten().any(|tokens| tokens > MAX_TOKENS)
+            || usage.units.iter().any(|unit| !unit.amount.is_finite() || unit.amount < 0.0)
+            || usage.input.is_some() && input < self.input
+            || usage.output.is_some() && output < self.output;
+        if self.doubtful {
+            return Some(Event::Warning(contract::Warning {
+                code: "dropped".to_owned(),
+                subject: "usage".to_owned(),
+                message: "The vendor's count of tokens makes no sense; the gateway's own is used."
+                    .to_owned(),
+            }));
+        }
+        self.input = self.input.max(input);
+        self.output = self.output.max(output);
+        Some(Event::Usage(usage))
+    }
+}
+
 /// A running exchange. Ask it for events with [`Exchange::next`] until it says `None` or fails.
 pub struct Exchange {
     provider: Arc<Provider>,
+    key: KeyAt,
     instance: Instance,
     held: Held,
     state: State,
@@ -50,6 +92,8 @@ pub struct Exchange {
     unprompted: usize,
     /// What was injected so far: no answer may show it.
     secrets: Secrets,
+    echo: Echo,
+    counted: Counted,
     /// What the last answer's `retry-after` says, for a failure that doesn't say it itself.
     retry_after: Option<Duration>,
     began: Instant,
@@ -95,10 +139,11 @@ impl Exchange {
         operation: &Operation,
         id: RequestId,
     ) -> Result<Self, Failure> {
-        Self::open_with(provider, operation, id, None).await
+        let key = provider.first_key();
+        Self::open_with(provider, operation, id, key, None).await
     }
 
-    /// As [`Exchange::open`], with everything that goes over the wire kept on `tape`.
+    /// As [`Exchange::open`], with one of several keys and everything that goes over the wire kept on `tape`.
     ///
     /// # Errors
     /// As [`Exchange::open`].
@@ -106,6 +151,7 @@ impl Exchange {
         provider: Arc<Provider>,
         operation: &Operation,
         id: RequestId,
+        key: KeyAt,
         tape: Option<Tape>,
     ) -> Result<Self, Failure> {
         let began = Instant::now();
@@ -124,6 +170,7 @@ impl Exchange {
         let instance = opened.map_err(|trap| trapped(&provider, &trap))?;
         Ok(Self {
             provider,
+            key,
             instance,
             held,
             state: State::Step(Input::Start),
@@ -131,6 +178,8 @@ impl Exchange {
             sleeps: 0,
             unprompted: 0,
             secrets: Secrets::default(),
+            echo: Echo::default(),
+            counted: Counted::default(),
             retry_after: None,
             began,
             waited: Duration::ZERO,
@@ -151,8 +200,14 @@ impl Exchange {
                 }
                 Ok(events) => return Some(Ok(events)),
                 Err(failure) => {
-                    self.state = State::Over;
-                    return Some(Err(failure));
+                    // What came before it was only held back, and comes before it.
+                    let rest = self.echo.end();
+                    if rest.is_empty() {
+                        self.state = State::Over;
+                        return Some(Err(failure));
+                    }
+                    self.state = State::Failed(Box::new(failure));
+                    return Some(Ok(rest));
                 }
             }
         }
@@ -162,6 +217,11 @@ impl Exchange {
     /// for the caller to take events, isn't counted.
     pub fn busy(&self) -> Duration {
         self.began.elapsed().saturating_sub(self.waited)
+    }
+
+    /// True if the vendor's usage made no sense, whatever of it came before.
+    pub fn usage_is_doubtful(&self) -> bool {
+        self.counted.doubtful
     }
 
     /// Counts time during which nothing was asked of the exchange.
@@ -259,6 +319,7 @@ impl Exchange {
                 return Err(Failure::plugin("the adapter went on after its last output"));
             }
             match output {
+                Output::Event(Event::Usage(usage)) => events.extend(self.counted.check(usage)),
                 Output::Event(event) => events.push(checked(event)?),
                 Output::Done => next = Some(State::Over),
                 Output::Failed(failure) => {
@@ -304,6 +365,10 @@ impl Exchange {
             (None, Some(receiving)) => State::Receive(receiving),
             (None, None) => State::Failed(Box::new(silent_end(&inputs))),
         };
+        let mut events = self.echo.hide(events, &self.secrets);
+        if !matches!(self.state, State::Receive(_)) {
+            events.append(&mut self.echo.end());
+        }
         Ok(events)
     }
 
@@ -345,7 +410,7 @@ impl Exchange {
         if let Some(value) = content_type {
             headers.insert(header::CONTENT_TYPE, value);
         }
-        let credential = self.provider.credential(origin).await?;
+        let credential = self.provider.credential(origin, self.key).await?;
         let hide = self.secrets.clone();
         if let Some(injection) = &credential {
             self.secrets = injection.secrets().and(&hide);
@@ -432,7 +497,8 @@ impl Receiving {
     }
 }
 
-/// What the adapter may be believed: numbers in range, raw JSON that is JSON.
+/// What the adapter may be believed: numbers in range, raw JSON that is JSON. Usage isn't looked at
+/// here but by [`Counted`].
 fn checked(event: Event) -> Result<Event, Failure> {
     let bad = |what: &str| Err(Failure::plugin(format!("the adapter gave an event with {what}")));
     let choice = |choice: u32| choice < MAX_CHOICES;
@@ -459,23 +525,15 @@ fn checked(event: Event) -> Result<Event, Failure> {
             }
             true
         }
-        Event::Usage(usage) => {
-            let counts =
-                [usage.input, usage.cache_read, usage.cache_write, usage.output, usage.reasoning];
-            if counts.into_iter().flatten().any(|tokens| tokens > MAX_TOKENS)
-                || usage.units.iter().any(|unit| !unit.amount.is_finite() || unit.amount < 0.0)
-            {
-                return bad("usage out of range");
-            }
-            true
-        }
         Event::Embedding(embedding) => match &embedding.vector {
             contract::Vector::Floats(floats) if floats.iter().any(|f| !f.is_finite()) => {
                 return bad("an embedding that isn't finite");
             }
             _ => true,
         },
-        Event::Started(_)
+        // Checked against what came before it.
+        Event::Usage(_)
+        | Event::Started(_)
         | Event::Model(_)
         | Event::RateLimit(_)
         | Event::Warning(_)
@@ -500,4 +558,70 @@ fn unix_ms() -> u64 {
 /// The adapter's entropy, from the request's random id but not the id itself.
 fn seed(id: RequestId) -> u64 {
     (id.0 ^ (id.0 >> 64)) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn usage(input: Option<u64>, output: Option<u64>) -> contract::Usage {
+        contract::Usage {
+            input,
+            output,
+            cache_read: None,
+            cache_write: None,
+            reasoning: None,
+            units: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn counts_that_grow_are_passed_on() {
+        let mut counted = Counted::default();
+        for (input, output) in [
+            (Some(11), Some(1)),
+            (None, Some(1)),
+            (None, None),
+            (Some(12), Some(MAX_TOKENS)),
+            (Some(12), None),
+        ] {
+            let usage = usage(input, output);
+            let shown = counted.check(usage);
+            assert!(
+                matches!(shown, Some(Event::Usage(it)) if (it.input, it.output) == (input, output))
+            );
+        }
+        assert!(!counted.doubtful);
+    }
+
+    #[test]
+    fn a_count_that_makes_no_sense_becomes_one_warning_and_no_failure() {
+        let unit = |amount| contract::Usage {
+            units: vec![contract::Unit { name: "searches".to_owned(), amount }],
+            ..usage(Some(20), Some(20))
+        };
+        for senseless in [
+            usage(Some(1 << 63), None),
+            usage(None, Some(MAX_TOKENS + 1)),
+            contract::Usage { reasoning: Some(u64::MAX), ..usage(Some(20), Some(20)) },
+            contract::Usage { cache_read: Some(u64::MAX), ..usage(Some(20), Some(20)) },
+            usage(Some(10), None),
+            usage(None, Some(6)),
+            unit(-1.0),
+            unit(f64::NAN),
+            unit(f64::INFINITY),
+        ] {
+            let mut counted = Counted::default();
+            counted.check(usage(Some(11), Some(7)));
+            let shown = counted.check(senseless.clone());
+            assert!(
+                matches!(&shown, Some(Event::Warning(warning)) if warning.subject == "usage"),
+                "{senseless:?}: {shown:?}"
+            );
+            assert!(counted.doubtful);
+            // Nothing is believed after it, and nobody is warned twice.
+            assert!(counted.check(usage(Some(11), Some(8))).is_none());
+            assert!(counted.check(senseless).is_none());
+        }
+    }
 }

@@ -1,13 +1,25 @@
 //! The front door of the library: takes an operation from a caller, gives events back.
 //!
-//! A request goes: one snapshot is taken; [`routing`](crate::routing) decides on candidates; for
-//! each in turn a reservation is made, a place at the provider is taken and an exchange begun; the
-//! first whose answer has content is handed to the caller. Whatever becomes of it, every attempt
-//! leaves exactly one row with the meter, which also settles the reservation: when the answer
-//! ends, when it fails, or when the caller drops it.
+//! A request goes: one snapshot is taken; [`routing`](crate::routing) decides on candidates and
+//! carries the decision out. For each in turn a kept answer is looked for ([`cache`](crate::cache)),
+//! embeddings may wait for company ([`batch`](crate::batch)), leave is asked of
+//! [`health`](crate::health), a turn is waited for at the provider's gate, a reservation is made and
+//! an exchange begun ([`carrying`]); the first whose answer has content is handed to the caller. A
+//! stream that breaks after that ends with its error, or is gone on with elsewhere where that is wanted
+//! ([`relay`]). Whatever becomes of it, every attempt leaves exactly one row with the meter, which
+//! also settles the reservation: when the answer ends, when it fails, or when the caller drops it.
 //!
-//! Bounds: [`routing::MAX_ATTEMPTS`] providers a request; nothing is retried after the first
-//! content. A gateway owns its data folder: a second one on the same folder is refused.
+//! Bounds: the attempts and the time that `routing:` gives a request. A gateway owns its data folder: a
+//! second one on the same folder is refused.
+
+mod answer;
+mod carrying;
+mod models;
+mod operating;
+mod recording;
+mod relay;
+mod view;
+mod watching;
 
 use std::{
     collections::HashMap,
@@ -16,47 +28,58 @@ use std::{
     time::{Duration, Instant},
 };
 
-use keyward_contract::OperationKind;
-use secrecy::SecretString;
+use keyward_contract::{OperationKind, price::Day};
 use tokio::sync::Mutex;
 
+pub use self::{answer::Answer, models::ListedModel, operating::Steer, recording::Recorded};
+use self::{
+    carrying::{Begun, Carrying},
+    models::{Listing, open_lists},
+    relay::Relay,
+    view::View,
+};
 use crate::{
     Failure, FailureKind, Fault,
-    attempt::{self, Attempt, is_content},
     audit::AuditLog,
-    catalog::{Catalog, KeyStatus, ModelFacts, Provider, ProviderState, Snapshot},
-    config::{Config, ConfigError, Watcher},
-    contract::{self, Event},
-    egress::Secrets,
+    batch::Batches,
+    cache::{Cache, CacheControl, CacheUse},
+    catalog::{Catalog, Provider, ProviderState, Snapshot},
+    config::{Broken, Config, ConfigError, Watcher},
+    contract::Event,
     exchange::Exchange,
+    health::Health,
     ids::{ModelName, ProviderName, RequestId},
-    metering::{self, AttemptRecord, Estimate, Meter, RowQuery, Summary, SummaryQuery, Tokens},
+    metering::{Meter, Tokens},
     operation::{Chat, CountTokens, Embed, Field, Operation},
-    routing::{self, Candidate, Decision, Reason},
+    routing::{
+        self, Ask, Candidate, Decision, Needs, Sensitive,
+        carry::{Budget, Carried},
+        hedge::Allowance,
+        journal::{Ended, Journal, Routed},
+    },
     sandbox::{Compiler, EngineError, Sandbox, Worker},
-    store::{DataDir, KeyValue, SledStore, Store, StoreError},
-    tape::{Tape, Taped},
-    vault::{KeyResolver, MasterKeyError, MasterKeySources, Slot, Vault},
+    store::{DataDir, SledStore, Store, StoreError},
+    vault::{KeyResolver, MasterKeyError, MasterKeySources, Vault},
 };
 
 /// Exchanges open at once, streams included. Each costs address space while it is idle and about
 /// 150 KB while it runs.
 pub const DEFAULT_SLOTS: u32 = 2_000;
 
-/// How long a provider's own list of models is believed.
-const MODEL_LIST_AGE: Duration = Duration::from_secs(60);
+/// How long a count waits for its turn at a provider.
+const COUNT_WAIT: Duration = Duration::from_secs(5);
 
-/// How long `GET /v1/models` waits for a provider's list.
-const MODEL_LIST_WAIT: Duration = Duration::from_secs(2);
-
-/// Models taken from a provider's own list.
-const MAX_LISTED: usize = 10_000;
+/// Texts up to so many bytes are searched for sensitive data where they are: a millisecond. Longer ones
+/// aren't, so that they hold nobody up.
+const SCAN_INLINE: usize = 128 * 1024;
 
 /// Who asks. Usage is kept per caller.
 #[derive(Clone, Debug)]
 pub struct Caller {
     /// As `server.tokens` names it; "local" where no token is configured.
     pub name: Arc<str>,
+    /// Whether they may see how the host fares and steer it.
+    pub operator: bool,
 }
 
 /// Where a gateway finds its files.
@@ -104,30 +127,26 @@ struct Inner {
     meter: Meter,
     store: Store,
     audit: AuditLog,
+    health: Health,
+    journal: Journal,
+    hedges: Allowance,
+    cache: Cache,
+    batches: Batches,
     model_lists: Mutex<HashMap<ProviderName, (Instant, Listing)>>,
     // Last, so that everything that writes is gone before the lock is.
     _data: DataDir,
 }
 
-/// The models that a vendor lists.
-type Listing = Arc<[contract::Model]>;
-
-/// What routing and metering need to know of a request.
-struct Asked {
-    model: ModelName,
-    kind: OperationKind,
-    streamed: bool,
-    /// The host's own count of the prompt.
-    tokens: Tokens,
-}
-
-/// A model that a caller may name.
+/// What a request carries besides its content.
 #[derive(Clone, Debug)]
-pub struct ListedModel {
-    pub id: ModelName,
-    pub provider: ProviderName,
-    /// Seconds since 1970, if known.
-    pub created: Option<u64>,
+pub struct Call {
+    /// Usage, logs and the vendor know the request by it.
+    pub id: RequestId,
+    pub caller: Caller,
+    /// The caller says that it may not leave the user's machines.
+    pub sensitive: bool,
+    /// What the caller says about answers that were kept.
+    pub cache: CacheControl,
 }
 
 /// The tokens of a prompt.
@@ -167,6 +186,10 @@ impl Gateway {
         let sandbox = Sandbox::new(slots)?;
         let compiler = Compiler::new(sandbox, worker, &data.path().join("compiled"))?;
         let keys = KeyResolver::new(vault);
+        let journal = Journal::default();
+        let health = watching::health(&journal);
+        let (saved, from) = (health.clone(), Arc::clone(&store));
+        blocking(move || watching::restore(&saved, &*from)).await?;
         let watcher = Watcher::start(paths.config, loaded);
         let catalog = Catalog::start(watcher, paths.plugins, compiler, keys.clone()).await;
         let inner = Inner {
@@ -175,10 +198,17 @@ impl Gateway {
             meter,
             store,
             audit,
+            health,
+            journal,
+            hedges: Allowance::default(),
+            cache: Cache::default(),
+            batches: Batches::default(),
             model_lists: Mutex::default(),
             _data: data,
         };
-        Ok(Self { inner: Arc::new(inner) })
+        let inner = Arc::new(inner);
+        tokio::spawn(watching::watch(Arc::downgrade(&inner)));
+        Ok(Self { inner })
     }
 
     /// What can be used right now.
@@ -190,6 +220,16 @@ impl Gateway {
         &self.inner.meter
     }
 
+    /// How providers fare, and what an operator can do about it.
+    pub fn health(&self) -> &Health {
+        &self.inner.health
+    }
+
+    /// What became of the latest requests.
+    pub fn journal(&self) -> &Journal {
+        &self.inner.journal
+    }
+
     pub fn audit(&self) -> &AuditLog {
         &self.inner.audit
     }
@@ -198,53 +238,47 @@ impl Gateway {
         self.inner.keys.vault()
     }
 
-    /// Chooses a provider and carries the chat out up to its first content. Usage, logs and the
-    /// vendor know it by `id`. What fails before is
+    /// Chooses a provider and carries the chat out up to its first content. What fails before is
     /// an `Err`; what fails later comes from [`Answer::next`].
     ///
     /// # Errors
-    /// The failure of the last provider that was tried, or of the choice itself.
-    pub async fn chat(
-        &self,
-        id: RequestId,
-        request: Chat,
-        caller: Caller,
-    ) -> Result<Answer, Failure> {
-        let asked = Asked {
-            model: request.model.clone(),
-            kind: OperationKind::Chat,
-            streamed: request.stream,
-            tokens: request.expected_tokens(),
-        };
+    /// The failure that says most of those of the attempts, or that of the choice itself.
+    pub async fn chat(&self, call: Call, request: Chat) -> Result<Answer, Failure> {
+        let streamed = request.stream;
         let request = Arc::new(request);
-        let with_model = |model: ModelName| {
-            Operation::Chat(if model == request.model {
-                Arc::clone(&request)
-            } else {
-                Arc::new(Chat { model, ..Chat::clone(&request) })
-            })
-        };
-        self.answer(id, asked, caller, with_model).await
+        let snapshot = self.snapshot();
+        let ask = ask_chat(&snapshot, &call, Arc::clone(&request)).await?;
+        self.answer(snapshot, call, ask, streamed, Operation::Chat(request)).await
     }
 
     /// As [`Gateway::chat`], for embeddings.
     ///
     /// # Errors
     /// As [`Gateway::chat`].
-    pub async fn embed(
-        &self,
-        id: RequestId,
-        request: Embed,
-        caller: Caller,
-    ) -> Result<Answer, Failure> {
-        let asked = Asked {
+    pub async fn embed(&self, call: Call, request: Embed) -> Result<Answer, Failure> {
+        let request = Arc::new(request);
+        let snapshot = self.snapshot();
+        let ask = Ask {
             model: request.model.clone(),
-            kind: OperationKind::Embed,
-            streamed: false,
+            operation: OperationKind::Embed,
+            needs: Needs::default(),
             tokens: request.expected_tokens(),
+            max_output: None,
+            sensitive: sensitive(&snapshot, &call, Arc::clone(&request), |r| Box::new(r.texts()))
+                .await?,
         };
-        let with_model = |model| Operation::Embed(Arc::new(Embed { model, ..request.clone() }));
-        self.answer(id, asked, caller, with_model).await
+        self.answer(snapshot, call, ask, false, Operation::Embed(request)).await
+    }
+
+    /// Where a chat would go now, and why. Nothing is sent and nothing is recorded.
+    ///
+    /// # Errors
+    /// If the host can't look at it.
+    pub async fn explain(&self, call: &Call, request: Chat) -> Result<Decision, Failure> {
+        let snapshot = self.snapshot();
+        let ask = ask_chat(&snapshot, call, Arc::new(request)).await?;
+        let whole = snapshot.roster.explain(&ask, &View::new(&snapshot, &self.inner.health));
+        if whole.is_unknown() { Ok(self.decide(&snapshot, &ask).await) } else { Ok(whole) }
     }
 
     /// The tokens of a chat's prompt: counted by the vendor if its adapter can and the vendor speaks
@@ -255,21 +289,23 @@ impl Gateway {
     /// If no provider has the model, or the vendor that counts refuses to.
     pub async fn count_tokens(
         &self,
-        id: RequestId,
-        request: &Chat,
+        call: &Call,
+        request: Chat,
         fields: Vec<Field>,
     ) -> Result<Counted, Failure> {
-        let decision = self.decide(&request.model, OperationKind::Chat).await?;
-        // `decide` never returns an empty list.
-        let first = decision.candidates.into_iter().next();
-        let Candidate { provider, model, .. } = first.ok_or_else(|| {
-            Failure::new(FailureKind::Unavailable, Fault::Host, "no provider was left to try")
-        })?;
+        let snapshot = self.snapshot();
+        let ask = ask_chat(&snapshot, call, Arc::new(request)).await?;
+        let decision = self.decide(&snapshot, &ask).await;
+        let Some(Candidate { provider, model, .. }) = decision.candidates.first() else {
+            return Err(decision.failure().unwrap_or_else(nobody));
+        };
+        let name = provider.clone();
+        let provider = ready(&snapshot, provider)?;
         let operation = CountTokens { model: model.clone(), fields };
         let operation = Operation::CountTokens(Arc::new(operation));
-        let place = provider.place().await?;
-        let name = provider.name.clone();
-        let mut exchange = Exchange::open(provider, &operation, id).await?;
+        let deadline = Instant::now() + COUNT_WAIT;
+        let pass = provider.enter(&call.caller.name, Tokens(0), deadline).await?;
+        let mut exchange = Exchange::open(provider, &operation, call.id).await?;
         let mut counted = None;
         while let Some(events) = exchange.next().await {
             match events {
@@ -280,333 +316,117 @@ impl Gateway {
                 Err(failure) => return Err(failure),
             }
         }
-        drop(place);
+        drop(pass);
         Ok(Counted {
             provider: name,
-            model,
-            tokens: counted.unwrap_or_else(|| request.expected_tokens().0),
+            model: model.clone(),
+            tokens: counted.unwrap_or(ask.tokens.0),
             estimated: counted.is_none(),
         })
     }
 
     async fn answer(
         &self,
-        request: RequestId,
-        asked: Asked,
-        caller: Caller,
-        with_model: impl Fn(ModelName) -> Operation,
+        snapshot: Arc<Snapshot>,
+        call: Call,
+        ask: Ask,
+        streamed: bool,
+        operation: Operation,
     ) -> Result<Answer, Failure> {
         let began = Instant::now();
-        let decision = self.decide(&asked.model, asked.kind).await?;
-        let tries = decision.candidates.len();
-        for (at, Candidate { provider, model, .. }) in decision.candidates.into_iter().enumerate() {
-            let estimate = Estimate {
-                request,
-                attempt: at as u32 + 1,
-                caller: Arc::clone(&caller.name),
-                provider: provider.name.clone(),
-                model: model.clone(),
-                operation: asked.kind,
-                streamed: asked.streamed,
-                tokens: attempt::estimate(asked.tokens),
-            };
-            let before = began.elapsed();
-            let operation = with_model(model.clone());
-            match self.attempt(&provider, &operation, &estimate, asked.tokens).await {
-                Ok((attempt, first)) => {
-                    let attempts = estimate.attempt;
-                    let first = Some(first);
-                    let provider = provider.name.clone();
-                    return Ok(Answer {
-                        request,
-                        provider,
-                        model,
-                        attempts,
-                        first,
-                        before,
-                        attempt,
-                    });
-                }
-                Err(failure) if failure.kind.may_go_elsewhere() && at + 1 < tries => {
-                    tracing::info!(%request, provider = %provider.name, %failure, "trying the next provider");
-                }
-                Err(failure) => return Err(failure),
-            }
+        let decision = self.decide(&snapshot, &ask).await;
+        let routing = &snapshot.config.routing;
+        if let Some(hedge) = &routing.hedge {
+            self.inner.hedges.earn(hedge.share);
         }
-        // `decide` never returns an empty list.
-        Err(Failure::new(FailureKind::Unavailable, Fault::Host, "no provider was left to try"))
+        let hold = routing.streams.hold.filter(|_| streamed);
+        let way = Way {
+            snapshot: &snapshot,
+            call: &call,
+            ask: &ask,
+            operation: &operation,
+            decision: &decision,
+            streamed,
+            made: 0,
+            hold,
+        };
+        let Carried { answer, attempts, tried } = self.carry(&way).await;
+        let ended = match &answer {
+            Ok(_) => Ended::Answered,
+            Err(Failure { kind, fault, .. }) => Ended::Failed { kind: *kind, fault: *fault },
+        };
+        log_request(&call, &ask.model, streamed, &answer, attempts, began);
+        self.inner.journal.routed(Routed {
+            request: call.id,
+            when: jiff::Timestamp::now(),
+            caller: Arc::clone(&call.caller.name),
+            operation: ask.operation,
+            streamed,
+            decision,
+            tried: tried.clone(),
+            attempts,
+            ended,
+            continued: Vec::new(),
+        });
+        let (begun, candidate) = answer?;
+        let Begun { attempt, first, before } = begun;
+        let relay = match &operation {
+            Operation::Chat(chat) if streamed && routing.streams.broken == Broken::Continue => {
+                Relay::new(self, &call, chat, &candidate, attempts)
+            }
+            _ => None,
+        };
+        Ok(Answer {
+            request: call.id,
+            provider: candidate.provider,
+            model: candidate.model,
+            attempts,
+            tried,
+            first: Some(first),
+            before: before.saturating_duration_since(began),
+            attempt,
+            relay: relay.map(Box::new),
+        })
     }
 
-    /// One attempt, up to and including its first content.
-    async fn attempt(
-        &self,
-        provider: &Arc<Provider>,
-        operation: &Operation,
-        estimate: &Estimate,
-        prompt: Tokens,
-    ) -> Result<(Attempt, Vec<Event>), Failure> {
-        let reservation = self.inner.meter.reserve(estimate)?;
-        let id = estimate.request;
-        let mut attempt = Attempt::open(provider, operation, id, prompt, reservation, None).await?;
-        let mut first = Vec::new();
-        while !first.iter().any(is_content) {
-            match attempt.next().await {
-                Some(events) => first.append(&mut events?),
-                None => break,
-            }
-        }
-        Ok((attempt, first))
+    /// Tries the candidates of a decision within what is left of the request's budget.
+    async fn carry(&self, way: &Way<'_>) -> Carried<Begun> {
+        let routing = &way.snapshot.config.routing;
+        let again = way.made > 0;
+        let budget = Budget {
+            attempts: routing.attempts.saturating_sub(way.made),
+            // Who waits in the middle of an answer isn't kept waiting on purpose.
+            retries: if again { 0 } else { routing.retries },
+            time: routing.time,
+            patience: routing.patience,
+            longest_wait: routing.longest_wait,
+            hedge: routing.hedge.as_ref().filter(|_| !again).map(|hedge| hedge.after),
+        };
+        let deadline = Instant::now() + routing.time;
+        let carrying = Carrying { gateway: self, way, deadline };
+        let watched = way.streamed || routing.watch && matches!(way.operation, Operation::Chat(_));
+        routing::carry::carry(&carrying, way.decision, &budget, watched).await
     }
 
     /// Decides where a request goes; providers that tell their models themselves are asked if
     /// nobody else has the model.
-    async fn decide(&self, model: &ModelName, kind: OperationKind) -> Result<Decision, Failure> {
-        let snapshot = self.snapshot();
-        let unknown = match routing::decide(&snapshot, model, kind) {
-            Err(failure) if failure.kind == FailureKind::ModelNotFound => failure,
-            decided => return decided,
-        };
-        for provider in open_lists(&snapshot) {
-            let list = self.model_list(provider).await;
-            if list.iter().any(|listed| listed.id == model.as_str()) {
-                let provider = Arc::clone(provider);
-                let reason = Reason::Listed;
-                let candidates = vec![Candidate { provider, model: model.clone(), reason }];
-                return Ok(Decision { candidates });
+    async fn decide(&self, snapshot: &Snapshot, ask: &Ask) -> Decision {
+        let view = View::new(snapshot, &self.inner.health);
+        let decision = snapshot.roster.decide(ask, &view);
+        if !decision.is_unknown() {
+            return decision;
+        }
+        for provider in open_lists(snapshot) {
+            let list = self.model_list(&provider).await;
+            if list.iter().any(|listed| listed.id == ask.model.as_str())
+                && let Ok(model) = ModelName::new(&format!("{}/{}", provider.name, ask.model))
+            {
+                let view = View::new(snapshot, &self.inner.health);
+                let found = snapshot.roster.decide(&Ask { model, ..ask.clone() }, &view);
+                return Decision { model: ask.model.clone(), ..found };
             }
         }
-        Err(unknown)
-    }
-
-    /// Every model that can be named now, providers in the order of the configuration.
-    pub async fn models(&self) -> Vec<ListedModel> {
-        let snapshot = self.snapshot();
-        let mut listed = Vec::new();
-        for (name, state) in &snapshot.providers {
-            let ProviderState::Ready(provider) = state else { continue };
-            let models = if provider.models_are_open() {
-                let list = self.model_list(provider).await;
-                list.iter().filter_map(|model| ModelName::new(&model.id).ok()).collect()
-            } else {
-                provider.models().to_vec()
-            };
-            listed.extend(models.into_iter().map(|id| ListedModel {
-                id,
-                provider: name.clone(),
-                created: None,
-            }));
-        }
-        listed
-    }
-
-    /// What is known of each model of a provider: the operator's word, the vendor's own list, the
-    /// adapter's data. The vendor is asked if it has a list and wasn't asked lately.
-    ///
-    /// # Errors
-    /// If there is no such provider or it isn't available.
-    pub async fn model_facts(&self, provider: &str) -> Result<Vec<ModelFacts>, Failure> {
-        let provider = self.provider(provider)?;
-        let listed = if provider.plugin.can(OperationKind::ListModels) {
-            self.model_list(&provider).await
-        } else {
-            Listing::default()
-        };
-        Ok(provider.model_facts(&listed))
-    }
-
-    /// The provider's own list, at most [`MODEL_LIST_AGE`] old; empty if it can't be had.
-    async fn model_list(&self, provider: &Arc<Provider>) -> Listing {
-        let known = self.inner.model_lists.lock().await.get(&provider.name).cloned();
-        if let Some((at, models)) = known
-            && at.elapsed() < MODEL_LIST_AGE
-        {
-            return models;
-        }
-        let listing = tokio::time::timeout(MODEL_LIST_WAIT, self.list_models(provider)).await;
-        let models = match listing {
-            Ok(Ok(models)) => models,
-            Ok(Err(failure)) => {
-                tracing::debug!(provider = %provider.name, %failure, "no list of models");
-                Listing::default()
-            }
-            Err(_) => Listing::default(),
-        };
-        let mut lists = self.inner.model_lists.lock().await;
-        lists.insert(provider.name.clone(), (Instant::now(), models.clone()));
-        models
-    }
-
-    async fn list_models(&self, provider: &Arc<Provider>) -> Result<Listing, Failure> {
-        let id = RequestId::random()?;
-        let mut exchange = Exchange::open(Arc::clone(provider), &Operation::ListModels, id).await?;
-        let mut models = Vec::new();
-        while let Some(events) = exchange.next().await {
-            models.extend(events?.into_iter().filter_map(|event| match event {
-                Event::Model(model) => Some(model),
-                _ => None,
-            }));
-            models.truncate(MAX_LISTED);
-        }
-        Ok(models.into())
-    }
-
-    /// Sees whether a provider answers and accepts its key, by a request that costs nothing.
-    ///
-    /// # Errors
-    /// If there is no such provider, it isn't available, or it fails.
-    pub async fn probe(&self, provider: &str) -> Result<Duration, Failure> {
-        let provider = self.provider(provider)?;
-        let began = Instant::now();
-        let id = RequestId::random()?;
-        let mut exchange = Exchange::open(provider, &Operation::Probe, id).await?;
-        while let Some(events) = exchange.next().await {
-            events?;
-        }
-        Ok(began.elapsed())
-    }
-
-    /// Carries an operation out against one provider as for a caller, metered if it costs, and keeps
-    /// what went over the wire. Nothing is tried again or elsewhere.
-    ///
-    /// # Errors
-    /// If the provider isn't there, or the exchange ended otherwise than the adapter said: what
-    /// broke then can't be replayed. A failure that the adapter told is on the tape.
-    pub async fn record(&self, provider: &str, operation: &Operation) -> Result<Recorded, Failure> {
-        let provider = self.provider(provider)?;
-        let tape = Tape::default();
-        let mut events = Vec::new();
-        let ended = self.carry_out(&provider, operation, &tape, &mut events).await;
-        let taped = tape.take();
-        match ended {
-            Err(failure) if taped.failure.is_none() => return Err(failure),
-            _ => {}
-        }
-        let secrets = provider.secrets().await;
-        Ok(Recorded { provider, taped, events, secrets })
-    }
-
-    async fn carry_out(
-        &self,
-        provider: &Arc<Provider>,
-        operation: &Operation,
-        tape: &Tape,
-        events: &mut Vec<Event>,
-    ) -> Result<(), Failure> {
-        let id = RequestId::random()?;
-        let (model, kind, streamed, prompt) = match operation {
-            Operation::Chat(chat) => {
-                (&chat.model, OperationKind::Chat, chat.stream, chat.expected_tokens())
-            }
-            Operation::Embed(embed) => {
-                (&embed.model, OperationKind::Embed, false, embed.expected_tokens())
-            }
-            Operation::ListModels | Operation::Probe | Operation::CountTokens(_) => {
-                let provider = Arc::clone(provider);
-                let tape = Some(tape.clone());
-                let mut exchange = Exchange::open_with(provider, operation, id, tape).await?;
-                while let Some(more) = exchange.next().await {
-                    events.append(&mut more?);
-                }
-                return Ok(());
-            }
-        };
-        let reservation = self.inner.meter.reserve(&Estimate {
-            request: id,
-            attempt: 1,
-            caller: "local".into(),
-            provider: provider.name.clone(),
-            model: model.clone(),
-            operation: kind,
-            streamed,
-            tokens: attempt::estimate(prompt),
-        })?;
-        let tape = Some(tape.clone());
-        let mut attempt = Attempt::open(provider, operation, id, prompt, reservation, tape).await?;
-        while let Some(more) = attempt.next().await {
-            events.append(&mut more?);
-        }
-        Ok(())
-    }
-
-    /// Sums of what was used, everything recorded up to now included.
-    ///
-    /// # Errors
-    /// If the store can't be read.
-    pub async fn usage(&self, query: SummaryQuery) -> Result<Summary, Failure> {
-        self.with_usage(move |store| metering::summarize(store, &query)).await
-    }
-
-    /// Single attempts.
-    ///
-    /// # Errors
-    /// If the store can't be read.
-    pub async fn usage_rows(&self, query: RowQuery) -> Result<Vec<AttemptRecord>, Failure> {
-        self.with_usage(move |store| metering::rows(store, &query)).await
-    }
-
-    async fn with_usage<T: Send + 'static>(
-        &self,
-        read: impl FnOnce(&dyn KeyValue) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, Failure> {
-        let (meter, store) = (self.inner.meter.clone(), Arc::clone(&self.inner.store));
-        let work = move || {
-            if let Err(error) = meter.flush() {
-                tracing::warn!(%error, "the newest usage isn't written yet");
-            }
-            read(&*store)
-        };
-        blocking(work)
-            .await
-            .map_err(disk)?
-            .map_err(|error| Failure::new(FailureKind::Other, Fault::Host, error.to_string()))
-    }
-
-    /// Writes what is still queued. For the end of a program.
-    pub async fn flush(&self) {
-        let meter = self.inner.meter.clone();
-        if let Ok(Err(error)) = blocking(move || meter.flush()).await {
-            tracing::error!(%error, "the last usage rows could not be written");
-        }
-    }
-
-    /// Which credentials the providers use, and where each comes from.
-    pub fn keys(&self) -> Vec<KeyStatus> {
-        let snapshot = self.snapshot();
-        let ready = snapshot.providers.values().filter_map(ProviderState::ready);
-        ready.flat_map(|provider| provider.key_status()).collect()
-    }
-
-    /// Encrypts and stores a provider's credential, bound to where it may go.
-    ///
-    /// # Errors
-    /// If there is no such provider or field, the vault is sealed, or the disk fails: then nothing
-    /// has changed.
-    pub async fn set_key(
-        &self,
-        provider: &str,
-        field: Option<&str>,
-        secret: SecretString,
-        actor: &'static str,
-    ) -> Result<Slot, Failure> {
-        let slot = self.provider(provider)?.key_slot(field)?;
-        let (vault, place) = (self.vault().clone(), slot.clone());
-        blocking(move || vault.set(&place, &secret, actor)).await.map_err(disk)??;
-        Ok(slot)
-    }
-
-    /// Removes a stored credential; false if there was none.
-    ///
-    /// # Errors
-    /// As [`Gateway::set_key`].
-    pub async fn remove_key(
-        &self,
-        provider: &str,
-        field: Option<&str>,
-        actor: &'static str,
-    ) -> Result<bool, Failure> {
-        let slot = self.provider(provider)?.key_slot(field)?;
-        let vault = self.vault().clone();
-        Ok(blocking(move || vault.remove(&slot, actor)).await.map_err(disk)??)
+        decision
     }
 
     /// A provider that is ready.
@@ -630,6 +450,107 @@ impl Gateway {
     }
 }
 
+/// What a request is carried out by.
+struct Way<'a> {
+    snapshot: &'a Snapshot,
+    call: &'a Call,
+    ask: &'a Ask,
+    operation: &'a Operation,
+    decision: &'a Decision,
+    streamed: bool,
+    /// Attempts that were made before.
+    made: u32,
+    /// So long is the beginning of the answer held back.
+    hold: Option<Duration>,
+}
+
+/// The day whose prices hold.
+fn today() -> Day {
+    Day::of_ms(u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or_default())
+}
+
+async fn ask_chat(snapshot: &Snapshot, call: &Call, request: Arc<Chat>) -> Result<Ask, Failure> {
+    Ok(Ask {
+        model: request.model.clone(),
+        operation: OperationKind::Chat,
+        needs: request.needs(),
+        tokens: request.expected_tokens(),
+        max_output: request.sampling.max_output_tokens,
+        sensitive: sensitive(snapshot, call, request, |r| Box::new(r.texts())).await?,
+    })
+}
+
+/// The texts of a request.
+type Texts<R> = for<'a> fn(&'a R) -> Box<dyn Iterator<Item = &'a str> + 'a>;
+
+/// Why the request may not leave the user's machines, if so.
+async fn sensitive<R: Send + Sync + 'static>(
+    snapshot: &Snapshot,
+    call: &Call,
+    request: Arc<R>,
+    texts: Texts<R>,
+) -> Result<Option<Sensitive>, Failure> {
+    if call.sensitive {
+        return Ok(Some(Sensitive::Marked));
+    }
+    if snapshot.detectors.is_empty() {
+        return Ok(None);
+    }
+    let length: usize = texts(&request).map(str::len).sum();
+    let finding = if length <= SCAN_INLINE {
+        snapshot.detectors.find(texts(&request))
+    } else {
+        let detectors = snapshot.detectors.clone();
+        blocking(move || detectors.find(texts(&request))).await.map_err(disk)?
+    };
+    Ok(finding.map(|finding| Sensitive::Detected(finding.found.to_string().into())))
+}
+
+/// One line for each request: for those that one attempt answered at `debug`, for others at `info`.
+fn log_request(
+    call: &Call,
+    model: &ModelName,
+    streamed: bool,
+    answer: &Result<(Begun, Candidate), Failure>,
+    attempts: u32,
+    began: Instant,
+) {
+    let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let (request, caller) = (call.id, &*call.caller.name);
+    match answer {
+        Ok((begun, Candidate { provider, model: asked, .. })) if attempts == 1 => {
+            let cache = begun.attempt.cache().map(CacheUse::as_str);
+            tracing::debug!(%request, caller, %model, streamed, %provider, %asked, cache, ms, "answered");
+        }
+        Ok((begun, Candidate { provider, model: asked, .. })) => {
+            let cache = begun.attempt.cache().map(CacheUse::as_str);
+            tracing::info!(
+                %request, caller, %model, streamed, %provider, %asked, attempts, cache, ms,
+                "answered elsewhere"
+            );
+        }
+        Err(failure) => tracing::info!(
+            %request, caller, %model, streamed, attempts, ms,
+            kind = failure.kind.as_str(), fault = ?failure.fault, "not answered"
+        ),
+    }
+}
+
+/// Nothing secret hangs on it: without the system's source it is always the same.
+fn random() -> u64 {
+    getrandom::u64().unwrap_or_default()
+}
+
+fn ready(snapshot: &Snapshot, name: &ProviderName) -> Result<Arc<Provider>, Failure> {
+    let provider = snapshot.providers.get(name).and_then(ProviderState::ready);
+    provider.cloned().ok_or_else(nobody)
+}
+
+/// Candidates come from the same snapshot as the providers, so there always is one.
+fn nobody() -> Failure {
+    Failure::new(FailureKind::Unavailable, Fault::Host, "no provider was left to try")
+}
+
 fn counted_input(event: &Event) -> Option<u64> {
     match event {
         Event::Usage(usage) => usage.input,
@@ -646,49 +567,4 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, std::io::Error> {
     tokio::task::spawn_blocking(work).await.map_err(std::io::Error::other)
-}
-
-fn open_lists(snapshot: &Snapshot) -> impl Iterator<Item = &Arc<Provider>> {
-    snapshot.providers.values().filter_map(ProviderState::ready).filter(|p| p.models_are_open())
-}
-
-/// An exchange that was carried out to be recorded.
-pub struct Recorded {
-    pub provider: Arc<Provider>,
-    pub taped: Taped,
-    pub events: Vec<Event>,
-    /// The provider's keys. What leaves this program must be searched for them.
-    pub secrets: Secrets,
-}
-
-/// One answer, as it comes. Dropping it cancels the vendor's request at once and settles the bill
-/// with what came.
-pub struct Answer {
-    pub request: RequestId,
-    pub provider: ProviderName,
-    /// The model asked of the provider.
-    pub model: ModelName,
-    /// How many providers were tried, this one included.
-    pub attempts: u32,
-    first: Option<Vec<Event>>,
-    /// Host time before this attempt: the choice, and attempts that failed.
-    before: Duration,
-    attempt: Attempt,
-}
-
-impl Answer {
-    /// The events that have arrived together, never an empty list; `None` after the valid end.
-    ///
-    /// Not to be cancelled halfway: keep the future, or drop the whole answer.
-    pub async fn next(&mut self) -> Option<Result<Vec<Event>, Failure>> {
-        match self.first.take() {
-            Some(first) if !first.is_empty() => Some(Ok(first)),
-            _ => self.attempt.next().await,
-        }
-    }
-
-    /// Time spent in the host and the sandbox so far, waiting for the vendor not counted.
-    pub fn overhead(&self) -> Duration {
-        self.before + self.attempt.busy()
-    }
 }

@@ -77,6 +77,14 @@ name!(
     ProviderName
 );
 name!(
+    /// One of the keys of a provider that has several.
+    KeyName
+);
+name!(
+    /// A named list of candidates under `routes:`. Callers name it in a model's place.
+    RouteName
+);
+name!(
     /// What an adapter calls itself; also its file's stem in the plugins folder.
     AdapterName
 );
@@ -156,6 +164,20 @@ impl RequestId {
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "kw-{:032x}", self.0)
+    }
+}
+
+/// Text that is no request's id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a request id is 'kw-' and 32 hex digits")]
+pub struct BadRequestId;
+
+impl std::str::FromStr for RequestId {
+    type Err = BadRequestId;
+
+    fn from_str(text: &str) -> Result<Self, BadRequestId> {
+        let hex = text.strip_prefix("kw-").filter(|hex| hex.len() == 32).ok_or(BadRequestId)?;
+        u128::from_str_radix(hex, 16).map(Self).map_err(|_| BadRequestId)
     }
 }
 

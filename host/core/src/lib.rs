@@ -3,6 +3,8 @@
 //! One request goes down this list and its events come back up:
 //!
 //! 1. [`gateway`] takes an [`operation`] from a caller and asks [`routing`] for candidates.
+//!    [`privacy`] tells whether it may leave the user's machines; [`health`] who failed lately.
+//!    [`cache`] may have the answer already; `batch` sends small ones together.
 //! 2. [`metering`] reserves, and later settles and records, every attempt.
 //! 3. [`exchange`] carries one attempt out: it steps the adapter and moves bytes.
 //! 4. [`sandbox`] holds the adapter: a fresh instance, no imports, hard limits. It sees
@@ -15,17 +17,24 @@
 
 mod attempt;
 pub mod audit;
+mod batch;
+pub mod cache;
 pub mod catalog;
+pub mod clock;
 pub mod config;
 pub mod content;
 pub mod contract;
+mod echo;
 pub mod egress;
 pub mod exchange;
 pub mod failure;
 pub mod gateway;
+pub mod health;
 pub mod ids;
 pub mod metering;
+pub mod models;
 pub mod operation;
+pub mod privacy;
 pub mod routing;
 pub mod sandbox;
 pub mod store;

@@ -14,6 +14,7 @@ use crate::{
         Tokens,
         estimate::{Estimator, Family},
     },
+    routing::Needs,
 };
 
 pub use crate::contract::{Format, MediaKind, Reasoning, Role, Sampling, Schema, ToolChoice};
@@ -32,6 +33,26 @@ pub enum Operation {
     Probe,
     /// The tokens of a prompt, without an answer. The contract has no case for it yet.
     CountTokens(Arc<CountTokens>),
+}
+
+impl Operation {
+    /// The same, asked of a model of this name. Costs nothing where it has that name already.
+    #[must_use]
+    pub fn of_model(&self, model: &ModelName) -> Self {
+        match self {
+            Self::Chat(chat) if chat.model != *model => {
+                Self::Chat(Arc::new(Chat { model: model.clone(), ..Chat::clone(chat) }))
+            }
+            Self::Embed(embed) if embed.model != *model => {
+                Self::Embed(Arc::new(Embed { model: model.clone(), ..Embed::clone(embed) }))
+            }
+            Self::CountTokens(count) if count.model != *model => {
+                let count = CountTokens { model: model.clone(), ..CountTokens::clone(count) };
+                Self::CountTokens(Arc::new(count))
+            }
+            same => same.clone(),
+        }
+    }
 }
 
 /// A request for a count, in the protocol of a vendor that counts.
@@ -202,7 +223,46 @@ impl Chat {
     }
 }
 
+impl Chat {
+    /// Everything in it that is text to the model, tool results and definitions included. What is
+    /// between the quotes of JSON is still escaped, which detectors know.
+    pub fn texts(&self) -> impl Iterator<Item = &str> {
+        let parts = self.messages.iter().flat_map(|message| &message.parts);
+        let tools = self.tools.iter().flat_map(|tool| {
+            [tool.description.as_deref().unwrap_or_default(), tool.parameters.as_str()]
+        });
+        let names = self.messages.iter().filter_map(|message| message.name.as_deref());
+        let extra = self.messages.iter().flat_map(|message| &message.extra).chain(&self.extra);
+        parts
+            .map(|part| part.body.text())
+            .chain(tools)
+            .chain(names)
+            .chain(extra.map(|field| field.value.get()))
+    }
+
+    /// What it asks of a model beyond text.
+    pub fn needs(&self) -> Needs {
+        let image = |part: &Part| match &part.body {
+            PartBody::Media(media) => matches!(media.kind, MediaKind::Image),
+            _ => false,
+        };
+        Needs {
+            tools: !self.tools.is_empty(),
+            images: self.messages.iter().flat_map(|message| &message.parts).any(image),
+            json_schema: matches!(self.format, Format::Schema(_)),
+        }
+    }
+}
+
 impl Embed {
+    /// Every input that is text.
+    pub fn texts(&self) -> impl Iterator<Item = &str> {
+        self.inputs.iter().filter_map(|input| match input {
+            EmbedInput::Text(text) => Some(&**text),
+            EmbedInput::Tokens(_) => None,
+        })
+    }
+
     /// Tokens that all inputs are expected to take.
     pub fn expected_tokens(&self) -> Tokens {
         let mut estimator = Estimator::new(Family::of(self.model.as_str()));

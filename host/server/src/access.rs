@@ -44,12 +44,17 @@ pub struct Access {
 #[derive(Clone, Debug)]
 pub struct Token {
     pub caller: Arc<str>,
+    pub operator: bool,
     pub sha256: [u8; 32],
 }
 
 impl Token {
     pub fn new(caller: &str, token: &str) -> Self {
-        Self { caller: caller.into(), sha256: Sha256::digest(token.as_bytes()).into() }
+        Self {
+            caller: caller.into(),
+            operator: false,
+            sha256: Sha256::digest(token.as_bytes()).into(),
+        }
     }
 }
 
@@ -92,7 +97,7 @@ impl Access {
                 tracing::error!(caller = %token.name, "a caller's token can't be read: {reason}");
                 NO_TOKEN
             });
-            Token { caller: Arc::clone(&token.name), sha256 }
+            Token { caller: Arc::clone(&token.name), operator: token.operator, sha256 }
         });
         Self { tokens: tokens.collect() }
     }
@@ -136,7 +141,7 @@ impl Access {
     ) -> Result<Caller, Denied> {
         if self.tokens.is_empty() {
             check_local(peer, uri, headers)?;
-            return Ok(Caller { name: "local".into() });
+            return Ok(Caller { name: "local".into(), operator: true });
         }
         let token = shown(headers).ok_or(Denied::NoToken)?;
         if token.len() > MAX_TOKEN {
@@ -146,10 +151,11 @@ impl Access {
         let mut found = None;
         for token in &self.tokens {
             if same(&token.sha256, &digest) {
-                found = Some(&token.caller);
+                found = Some(token);
             }
         }
-        found.map(|name| Caller { name: name.clone() }).ok_or(Denied::WrongToken)
+        let token = found.ok_or(Denied::WrongToken)?;
+        Ok(Caller { name: token.caller.clone(), operator: token.operator })
     }
 }
 

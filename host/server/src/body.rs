@@ -10,7 +10,10 @@ use std::{sync::Arc, time::Duration};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use keyward::{Failure, FailureKind, Fault};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
 
 /// Bytes of one body. Vendors take images and documents of up to 50 MB in a request.
 pub const MAX_BODY: usize = 64 * 1024 * 1024;
@@ -20,6 +23,11 @@ pub const IN_FLIGHT: usize = 512 * 1024 * 1024;
 
 /// Between two pieces of a body. Whoever is slower has gone, or is holding on to a connection.
 const PIECE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Bytes a second that a body must have come with on the whole, the first [`PIECE_TIMEOUT`] given
+/// away. Without it a byte now and then would hold a connection for years; phones in a bad place
+/// send twice as fast.
+const SLOWEST: u64 = 8 * 1024;
 
 /// How long and how much of a body that is too large is thrown away before the connection closes.
 const DISCARD_TIME: Duration = Duration::from_secs(5);
@@ -67,7 +75,11 @@ impl Intake {
         let mut first = Bytes::new();
         let mut rest = BytesMut::new();
         let mut counted: Vec<OwnedSemaphorePermit> = Vec::new();
-        while let Some(piece) = next(&mut body).await? {
+        let began = Instant::now();
+        let time = |received: usize| {
+            PIECE_TIMEOUT + Duration::from_millis(received as u64 * 1000 / SLOWEST)
+        };
+        while let Some(piece) = next(&mut body, began + time(first.len() + rest.len())).await? {
             if first.len() + rest.len() + piece.len() > self.limit {
                 drop((first, rest, counted));
                 discard(body).await;
@@ -108,17 +120,22 @@ impl Intake {
     }
 }
 
-/// The next piece that has bytes.
-async fn next<B>(body: &mut B) -> Result<Option<Bytes>, Failure>
+/// The next piece that has bytes, if it is there in time.
+async fn next<B>(body: &mut B, by: Instant) -> Result<Option<Bytes>, Failure>
 where
     B: http_body::Body<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,
 {
     let broken = |why: String| Failure::new(FailureKind::InvalidRequest, Fault::Caller, why);
     loop {
-        let frame = tokio::time::timeout(PIECE_TIMEOUT, body.frame()).await.map_err(|_| {
+        let silent = Instant::now() + PIECE_TIMEOUT;
+        let frame = tokio::time::timeout_at(silent.min(by), body.frame()).await.map_err(|_| {
             let seconds = PIECE_TIMEOUT.as_secs();
-            broken(format!("The request's body stopped arriving for {seconds} seconds."))
+            broken(if silent <= by {
+                format!("The request's body stopped arriving for {seconds} seconds.")
+            } else {
+                "The request's body arrives too slowly.".to_owned()
+            })
         })?;
         match frame {
             None => return Ok(None),
@@ -140,21 +157,21 @@ where
     B::Error: std::fmt::Display,
 {
     let mut left = DISCARD_BYTES;
+    let by = Instant::now() + DISCARD_TIME;
     let all = async {
-        while let Ok(Some(piece)) = next(&mut body).await {
+        while let Ok(Some(piece)) = next(&mut body, by).await {
             match left.checked_sub(piece.len()) {
                 Some(less) => left = less,
                 None => return,
             }
         }
     };
-    // Either way the answer is the same.
-    let _ = tokio::time::timeout(DISCARD_TIME, all).await;
+    all.await;
 }
 
 #[cfg(test)]
 mod tests {
-    use futures_util::stream;
+    use futures_util::{StreamExt as _, stream};
     use http_body::Frame;
     use http_body_util::{Full, StreamBody};
 
@@ -197,6 +214,35 @@ mod tests {
         drop(held);
         assert!(more().await.is_ok());
         assert_eq!(intake.in_flight.available_permits(), 3);
+    }
+
+    /// So many pieces of `size` bytes, each after `pause`.
+    fn paced(
+        count: usize,
+        size: usize,
+        pause: Duration,
+    ) -> impl http_body::Body<Data = Bytes, Error = std::io::Error> + Unpin {
+        let pieces = stream::iter(0..count).then(move |_| async move {
+            tokio::time::sleep(pause).await;
+            Piece::Ok(Frame::data(Bytes::from(vec![b' '; size])))
+        });
+        StreamBody::new(Box::pin(pieces))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_of_a_byte_now_and_then_is_given_up() {
+        let began = Instant::now();
+        let drip = paced(1_000_000, 1, Duration::from_secs(1));
+        let failure = Intake::new(1 << 30).receive(drip).await.unwrap_err();
+        assert!(failure.message.contains("too slowly"), "{failure}");
+        assert!(began.elapsed() < 2 * PIECE_TIMEOUT, "{:?}", began.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_body_that_goes_on_arrives() {
+        let slow = paced(100, 16 << 10, Duration::from_secs(1));
+        let received = Intake::new(1 << 30).receive(slow).await.unwrap();
+        assert_eq!(received.bytes.len(), 100 * (16 << 10));
     }
 
     #[tokio::test(start_paused = true)]

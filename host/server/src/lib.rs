@@ -21,5 +21,6 @@ pub mod control;
 pub mod dialect;
 pub mod ollama;
 pub mod openai;
+pub mod operator;
 pub mod serve;
 pub mod surface;

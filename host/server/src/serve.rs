@@ -18,7 +18,7 @@ use hyper_util::{
 use keyward::gateway::Gateway;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::Semaphore,
     task::JoinSet,
     time::timeout,
@@ -36,6 +36,11 @@ pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Open connections. Each stream has one here and one at its vendor, and some 100 KB of memory.
 pub const MAX_CONNECTIONS: usize = 4096;
+
+/// Connections that the kernel may keep until they are accepted; it may have a lower bound of its
+/// own. Beyond it a client that believes itself connected waits for seconds, or for good if it
+/// waits to be spoken to, so it has room for a rush of as many as are served.
+const BACKLOG: u32 = 4096;
 
 /// Bytes of a head; browsers stay below 16 KiB. Its fields are at most 100, hyper's own limit.
 const MAX_HEAD: usize = 32 * 1024;
@@ -73,8 +78,17 @@ pub struct Server {
 impl Server {
     /// # Errors
     /// If the address can't be listened on.
-    pub async fn bind(addr: SocketAddr) -> io::Result<Self> {
-        Ok(Self { listener: TcpListener::bind(addr).await? })
+    ///
+    /// # Panics
+    /// Outside of a Tokio runtime.
+    pub fn bind(addr: SocketAddr) -> io::Result<Self> {
+        let socket = if addr.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        // A gateway that is started again at once finds its address free. Elsewhere than on Unix
+        // this would let another program take it.
+        #[cfg(unix)]
+        socket.set_reuseaddr(true)?;
+        socket.bind(addr)?;
+        Ok(Self { listener: socket.listen(BACKLOG)? })
     }
 
     /// The address bound, with the port chosen if it was asked for port 0.

@@ -20,7 +20,7 @@ struct Running {
 }
 
 async fn start(router: Router, grace: Duration) -> Running {
-    let server = Server::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let server = Server::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let addr = server.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel();
     let task = tokio::spawn(serve(server.listener, router, grace, async {

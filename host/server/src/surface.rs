@@ -13,10 +13,11 @@ use axum::{
     response::Response,
     routing::get,
 };
-use http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use keyward::{
     Failure,
-    gateway::{Caller, Gateway},
+    cache::CacheControl,
+    gateway::{Call, Caller, Gateway},
     ids::RequestId,
 };
 
@@ -27,6 +28,7 @@ use crate::{
     dialect::Dialect,
     ollama::{self, Ollama},
     openai::{self, OpenAi},
+    operator,
 };
 
 /// What the handlers of all dialects share.
@@ -35,16 +37,10 @@ pub struct Surface {
     pub intake: Intake,
 }
 
-/// A request that may be served, before its body is read.
-#[derive(Clone, Debug)]
-pub struct Arrival {
-    pub id: RequestId,
-    pub caller: Caller,
-}
-
 /// Every dialect, and `/healthz`, which alone needs no access.
 pub fn router(gateway: Gateway, access: AccessSource, max_body: usize) -> Router {
-    guarded(dialects(gateway, max_body), access)
+    let operators = operator::guarded(gateway.clone(), max_body);
+    guarded(dialects(gateway, max_body).merge(operators), access)
 }
 
 /// The same for whoever may do everything anyway.
@@ -83,7 +79,20 @@ async fn check_access(
 }
 
 async fn let_in(request: Request, next: Next) -> Response {
-    admit(Caller { name: "local".into() }, request, next).await
+    admit(local(), request, next).await
+}
+
+fn local() -> Caller {
+    Caller { name: "local".into(), operator: true }
+}
+
+/// A call by whoever may do everything.
+///
+/// # Errors
+/// If the system gives no random number.
+pub fn local_call(headers: &HeaderMap) -> Result<Call, Failure> {
+    let (sensitive, cache) = (is_marked(headers), cache_control(headers));
+    Ok(Call { id: RequestId::random()?, caller: local(), sensitive, cache })
 }
 
 /// Lets a request in under an id of its own.
@@ -93,7 +102,8 @@ async fn admit(caller: Caller, mut request: Request, next: Next) -> Response {
         Ok(id) => id,
         Err(failure) => return error(request.uri(), &failure),
     };
-    request.extensions_mut().insert(Arrival { id, caller });
+    let (sensitive, cache) = (is_marked(request.headers()), cache_control(request.headers()));
+    request.extensions_mut().insert(Call { id, caller, sensitive, cache });
     let dialect = dialect_of(request.uri());
     let mut response = next.run(request).await;
     if dialect == Spoken::Anthropic {
@@ -103,6 +113,27 @@ async fn admit(caller: Caller, mut request: Request, next: Next) -> Response {
         response.headers_mut().insert(&REQUEST, id);
     }
     response
+}
+
+/// Whether the caller says that the request is sensitive. A value that says neither yes nor no counts
+/// as yes: it was meant to say something.
+fn is_marked(headers: &HeaderMap) -> bool {
+    headers.get_all("x-keyward-sensitive").iter().any(|value| {
+        let value = value.as_bytes().trim_ascii();
+        !["false", "0", "no"].iter().any(|no| value.eq_ignore_ascii_case(no.as_bytes()))
+    })
+}
+
+/// What the caller says about kept answers: with `no-cache` it isn't answered with one, and with
+/// `no-store` its answer isn't kept either.
+fn cache_control(headers: &HeaderMap) -> CacheControl {
+    let said = |directive: &str| {
+        let values = headers.get_all(header::CACHE_CONTROL).iter();
+        let mut words = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+        words.any(|word| word.trim_ascii().eq_ignore_ascii_case(directive.as_bytes()))
+    };
+    let keep = !said("no-store");
+    CacheControl { look: keep && !said("no-cache"), keep }
 }
 
 fn denial(denied: Denied, uri: &Uri) -> Response {

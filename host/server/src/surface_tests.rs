@@ -12,9 +12,8 @@ use crate::access::{Access, Token};
 /// Routes like the surface's, without a gateway behind them.
 fn api(access: Access) -> Router {
     let access = Arc::new(access);
-    let who = |axum::Extension(arrival): axum::Extension<Arrival>| async move {
-        arrival.caller.name.to_string()
-    };
+    let who =
+        |axum::Extension(call): axum::Extension<Call>| async move { call.caller.name.to_string() };
     let id = |Path(id): Path<String>| async move { id };
     let routes =
         Router::new().route("/v1/chat/completions", post(who)).route("/v1/models/{*id}", get(id));

@@ -7,6 +7,7 @@
 //! pieces, not with the length of a conversation. Prompts are never read.
 
 mod answer;
+mod beta;
 mod catalog;
 mod descriptor;
 mod error;
@@ -49,9 +50,12 @@ impl Adapter for Anthropic {
     }
 
     fn start(operation: Operation, context: Context, out: &mut Output) -> Result<Self, Failure> {
-        let settings: Settings = context.settings()?;
+        let mut settings: Settings = context.settings()?;
         let (task, request) = match operation {
-            Operation::Chat(chat) => {
+            Operation::Chat(mut chat) => {
+                if chat.dialect == request::DIALECT {
+                    beta::take(&mut chat.extra, &mut settings.beta);
+                }
                 let request = request::chat(&chat, &settings, out)?;
                 let answer = Answer::new(chat.dialect == request::DIALECT);
                 (if chat.stream { Task::Stream(answer) } else { Task::Whole(answer) }, request)
@@ -62,7 +66,8 @@ impl Adapter for Anthropic {
                 return Err(Failure::unsupported("Anthropic has no embeddings."));
             }
             Operation::Other(other) if other.kind == tokens::OPERATION => {
-                (Task::Count(tokens::Count::default()), tokens::request(&other.json)?)
+                let body = beta::take_from_body(other.json, &mut settings.beta)?;
+                (Task::Count(tokens::Count::default()), tokens::request(&body)?)
             }
             Operation::Other(other) => {
                 let message =

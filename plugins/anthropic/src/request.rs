@@ -223,7 +223,15 @@ impl<'a> Request<'a> {
         };
 
         let tools = tools(&chat.tools, native, out)?;
-        let tool_choice = if tools.is_empty() { None } else { tool_choice(chat) };
+        let mut tool_choice = tool_choice(chat);
+        if tools.is_empty() {
+            // The vendor refuses a choice of nothing.
+            let lost =
+                tool_choice.take().is_some_and(|choice| matches!(choice.kind, "any" | "tool"));
+            if lost {
+                out.dropped("tool-choice", "There is no tool to choose.");
+            }
+        }
         let forced =
             tool_choice.as_ref().is_some_and(|choice| matches!(choice.kind, "any" | "tool"));
         let plan = Plan::new(chat, settings, traits, forced, out);

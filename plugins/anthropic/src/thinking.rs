@@ -89,6 +89,10 @@ impl<'a> Plan<'a> {
         }
         if by_budget {
             let wanted = budget.unwrap_or_else(|| budget_of(effort.unwrap_or_default()));
+            if budget.is_some() && wanted < MIN_BUDGET {
+                let message = format!("Thinking takes at least {MIN_BUDGET} tokens.");
+                out.changed("reasoning.budget-tokens", message);
+            }
             let plan = within(wanted.max(MIN_BUDGET), budget.is_some(), limit, settings, out);
             return match plan {
                 Some((budget_tokens, max_tokens)) => {

@@ -502,6 +502,8 @@ fn think<'a>(
             }
             Some(Think::Level(level))
         }
+        // In Ollama's own dialect a plain `true` comes as this level, so that nothing is lost.
+        Some("medium") if chat.dialect == DIALECT => Some(Think::Switch(true)),
         Some(level) => {
             let message = format!(
                 "{} thinks or doesn't: the level \"{level}\" was left out. The setting {} changes that.",

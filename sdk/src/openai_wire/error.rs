@@ -255,6 +255,10 @@ fn kind(status: Option<u16>, code: &str, vendor_type: &str, message: &str) -> Fa
     match status {
         // The last two are LightLLM's and LocalAI's for whatever goes wrong while a prompt is read.
         400 | 422 | 417 | 500 if says(&TOO_LONG) => FailureKind::ContextTooLong,
+        // llama-cpp-python's for a field that FastAPI doesn't let through.
+        500 if says(&WRONG_FIELDS) && message.starts_with(|c: char| c.is_ascii_digit()) => {
+            FailureKind::InvalidRequest
+        }
         400 if says(&["Model Not Exist"]) => FailureKind::ModelNotFound,
         400 if says(&["Content Exists Risk"]) => FailureKind::ContentBlocked,
         404 if WRONG_PATH.contains(&message) => FailureKind::Other("endpoint".to_owned()),
@@ -274,6 +278,9 @@ const TOO_LONG: [&str; 7] = [
     "prompt token len",
     "token total len",
 ];
+
+/// What follows their number where FastAPI's own words about wrong fields are passed on as text.
+const WRONG_FIELDS: [&str; 2] = [" validation error:\n", " validation errors:\n"];
 
 /// How servers say that there is nothing under a path: FastAPI, llama.cpp, LM Studio, LocalAI.
 const WRONG_PATH: [&str; 4] =
@@ -306,6 +313,12 @@ mod tests {
             (429, error("m", "tokens", "\"rate_limit_exceeded\""), FailureKind::RateLimited),
             (500, error("m", "server_error", "null"), FailureKind::Unavailable),
             (503, error("m", "server_error", "null"), FailureKind::Overloaded),
+            (
+                500,
+                error("2 validation errors:\\n  {'type': 'x'}", "internal_server_error", "null"),
+                FailureKind::InvalidRequest,
+            ),
+            (500, error("no validation error:\\n", "server_error", "null"), FailureKind::Unavailable),
             (
                 400,
                 "{\"object\": \"error\", \"message\": \"This model's maximum context length is \

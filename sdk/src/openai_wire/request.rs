@@ -732,7 +732,8 @@ impl Serialize for OneMessage<'_> {
 
 fn thinking(part: &Part) -> Option<&Text> {
     match &part.body {
-        PartBody::Thinking(thinking) => Some(&thinking.text),
+        // Its length tells: held content never looks empty.
+        PartBody::Thinking(thinking) if thinking.text.length > 0 => Some(&thinking.text),
         _ => None,
     }
 }

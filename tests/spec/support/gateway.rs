@@ -17,6 +17,11 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
+use keyward::{
+    metering::{self, AttemptRecord, Filter, RowQuery, Span},
+    store::{DataDir, SledStore},
+};
+
 use super::{
     CANARY, Dice, canary, contains, files_below, http::Caller, keyward, plugins, vendor::Vendor,
 };
@@ -138,6 +143,18 @@ impl Setup {
         self.run_with(arguments, "")
     }
 
+    /// Every usage row, read from the store of a gateway that has stopped.
+    pub fn rows(&self) -> Vec<AttemptRecord> {
+        let store = SledStore::open(&DataDir::open(&self.data()).unwrap()).unwrap();
+        let query = RowQuery {
+            span: Span::default(),
+            filter: Filter::default(),
+            limit: usize::MAX,
+            newest_first: false,
+        };
+        metering::rows(&store, &query).unwrap()
+    }
+
     /// A command with something to read.
     pub fn run_with<S: AsRef<OsStr>>(
         &self,
@@ -190,6 +207,13 @@ impl Setup {
         };
         super::run(healthy);
         gateway
+    }
+
+    /// Starts the program and kills it after so long, wherever it is by then.
+    pub fn start_for(self, time: Duration) -> Self {
+        let gateway = self.launch();
+        std::thread::sleep(time);
+        gateway.kill()
     }
 
     /// Starts a program that is expected to refuse.
@@ -259,6 +283,11 @@ impl Gateway {
         self.log.lock().unwrap().clone()
     }
 
+    /// As [`Self::log`], and forgets it, for tests that last.
+    pub fn take_log(&self) -> String {
+        std::mem::take(&mut *self.log.lock().unwrap())
+    }
+
     pub fn setup(&self) -> &Setup {
         &self.setup
     }
@@ -294,10 +323,29 @@ impl Gateway {
 
     /// Resident memory of the program, in bytes.
     pub fn memory(&self) -> u64 {
+        self.status("VmRSS:")
+    }
+
+    /// The most resident memory since [`Self::forget_peak`], in bytes.
+    pub fn peak_memory(&self) -> u64 {
+        self.status("VmHWM:")
+    }
+
+    pub fn forget_peak(&self) {
+        // What 5 does is in proc(5).
+        fs::write(format!("/proc/{}/clear_refs", self.pid), "5").unwrap();
+    }
+
+    fn status(&self, field: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        let line = status.lines().find(|line| line.starts_with(field)).unwrap();
         let kilobytes: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
         kilobytes * 1024
+    }
+
+    /// How many files and connections the program has open.
+    pub fn open_files(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.pid)).unwrap().count()
     }
 
     /// How many compiled adapters the program has mapped for execution.
@@ -312,10 +360,15 @@ impl Gateway {
 
     /// Ends the program without warning.
     pub fn kill(mut self) -> Setup {
-        let pid = rustix::process::Pid::from_raw(self.pid as i32).unwrap();
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        self.kill_now();
         self.end();
         self.into_setup()
+    }
+
+    /// As [`Self::kill`], for when someone still looks at what is left.
+    pub fn kill_now(&self) {
+        let pid = rustix::process::Pid::from_raw(self.pid as i32).unwrap();
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
     }
 
     /// Stops the program in order and returns its folders, for another start.
@@ -502,6 +555,9 @@ plugins:
   overrides:
     # By default an adapter may poll its vendor for long; a test can't wait for that.
     hostile: {{steps: 200}}
+# What single attempts do is looked at here; of many, the tests of routing.
+routing: {{attempts: 1}}
+health: {{enabled: false}}
 {more}",
         openai.url(),
         anthropic.url(),

@@ -83,7 +83,12 @@ impl Caller {
     }
 
     pub async fn get(&self, path: &str) -> Answer {
-        finish(self.request(reqwest::Method::GET, path)).await.unwrap()
+        self.try_get(path).await.unwrap()
+    }
+
+    /// Like [`Self::get`] for when nobody may listen yet.
+    pub async fn try_get(&self, path: &str) -> Result<Answer, reqwest::Error> {
+        finish(self.request(reqwest::Method::GET, path)).await
     }
 
     pub async fn post(&self, path: &str, body: &Value) -> Answer {
@@ -115,19 +120,17 @@ impl Caller {
         self.stream_of(&body).await
     }
 
+    /// Begins to watch server-sent events.
+    pub async fn events(&self, path: &str) -> EventStream {
+        stream(self.request(reqwest::Method::GET, path)).await
+    }
+
     pub async fn stream_of(&self, body: &Value) -> EventStream {
         let request = self
             .request(reqwest::Method::POST, "/v1/chat/completions")
             .header("content-type", "application/json")
             .body(body.to_string());
-        let response = request.send().await.unwrap();
-        EventStream {
-            status: response.status().as_u16(),
-            headers: response.headers().clone(),
-            bytes: Box::pin(response.bytes_stream()),
-            unread: Vec::new(),
-            raw: Vec::new(),
-        }
+        stream(request).await
     }
 }
 
@@ -146,6 +149,17 @@ pub fn chat(model: &str, prompt: &str) -> Value {
 }
 
 type Chunks = dyn futures_util::Stream<Item = Result<Bytes, reqwest::Error>> + Send;
+
+async fn stream(request: reqwest::RequestBuilder) -> EventStream {
+    let response = request.send().await.unwrap();
+    EventStream {
+        status: response.status().as_u16(),
+        headers: response.headers().clone(),
+        bytes: Box::pin(response.bytes_stream()),
+        unread: Vec::new(),
+        raw: Vec::new(),
+    }
+}
 
 /// A streamed answer as it comes.
 pub struct EventStream {
@@ -184,10 +198,11 @@ impl EventStream {
             if let Some(at) = self.unread.windows(2).position(|window| window == b"\n\n") {
                 let event: Vec<u8> = self.unread.drain(..at + 2).collect();
                 let event = String::from_utf8(event).expect("an event is UTF-8");
-                if let Some(data) = event.trim_end().strip_prefix("data: ") {
-                    return Ok(Some(data.to_owned()));
+                let data = event.lines().find_map(|line| line.strip_prefix("data: "));
+                match data {
+                    Some(data) => return Ok(Some(data.to_owned())),
+                    None => continue,
                 }
-                continue;
             }
             match self.bytes.next().await {
                 Some(bytes) => {
@@ -198,6 +213,17 @@ impl EventStream {
                 None => return Ok(None),
             }
         }
+    }
+
+    /// Reads until an event is as wanted.
+    pub async fn until(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
+        while let Some(data) = self.next().await {
+            let event: Value = serde_json::from_str(&data).unwrap_or_else(|_| panic!("{data}"));
+            if wanted(&event) {
+                return event;
+            }
+        }
+        panic!("the stream ended before");
     }
 
     /// Reads until some text has come.

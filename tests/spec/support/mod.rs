@@ -8,6 +8,7 @@
 #![allow(dead_code, reason = "each test module uses its own part of the support")]
 
 pub mod components;
+pub mod faulty;
 pub mod gateway;
 pub mod http;
 pub mod node;
@@ -20,7 +21,7 @@ use std::{
     env,
     future::Future,
     path::{Path, PathBuf},
-    sync::OnceLock,
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -60,6 +61,13 @@ pub fn runtime() -> &'static Runtime {
     RUNTIME.get_or_init(|| {
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
     })
+}
+
+/// Held by a test that measures time or memory, and by one that keeps the whole machine busy: they
+/// run one by one, whichever file they are in.
+pub fn by_itself() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The seed of this run's randomness, printed once.
@@ -134,6 +142,11 @@ pub async fn eventually<T>(
         assert!(began.elapsed() < patience, "{what}: not within {patience:?}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// Seconds since 1970.
+pub fn unix_seconds() -> u64 {
+    SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs()
 }
 
 /// Every file below `folder`, for searches.

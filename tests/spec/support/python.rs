@@ -17,7 +17,7 @@ use super::{kept, lock, project};
 
 /// Runs the OpenAI SDK's suite against `base_url` and returns what each case saw, by its name.
 pub fn suite(base_url: &str, api_key: &str, prefix: &str) -> BTreeMap<String, Value> {
-    run("suite.py", base_url, api_key, prefix)
+    run("openai_suite.py", base_url, api_key, prefix)
 }
 
 /// Runs one of the suites in `tests/python`.

@@ -7,12 +7,16 @@
 //! data. Every request is recorded; a request without the vendor's own credential gets the 401
 //! that the vendor would send.
 //!
-//! Bounds: recorded requests are kept until the vendor is dropped, bodies included.
+//! Bounds: recorded requests are kept, bodies included, until they are forgotten or the vendor is
+//! dropped.
 
 pub mod anthropic;
+mod http2;
 pub mod ollama;
 pub mod openai;
 pub mod script;
+
+pub use http2::{STREAM_ID, data, frame, response_head};
 
 use std::{
     collections::BTreeMap,
@@ -27,11 +31,12 @@ use std::{
 
 use serde_json::Value;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::Notify,
     task::AbortHandle,
 };
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 /// One thing done to the connection.
 #[derive(Clone, Debug)]
@@ -43,6 +48,11 @@ pub enum Act {
         times: u64,
     },
     Pause(Duration),
+    /// A byte at a time, with a pause after each.
+    Drip {
+        bytes: Vec<u8>,
+        pause: Duration,
+    },
     /// Silence with the connection open, until the other side gives up.
     Hang,
     /// Cut the connection with a TCP reset.
@@ -102,6 +112,20 @@ impl Recorded {
         all
     }
 
+    /// The same request for another model: for vendors whose models are scripts, another script.
+    pub fn for_model(&self, model: &str) -> Self {
+        let mut body = self.json();
+        body["model"] = Value::from(model);
+        Self {
+            method: self.method.clone(),
+            target: self.target.clone(),
+            headers: self.headers.clone(),
+            body: body.to_string().into_bytes(),
+            at: self.at,
+            outcome: Mutex::new(self.outcome()),
+        }
+    }
+
     pub fn mentions(&self, word: &str) -> bool {
         super::contains(&self.everything(), word.as_bytes())
     }
@@ -121,6 +145,7 @@ pub struct Vendor {
 
 struct Shared {
     script: Box<Script>,
+    tls: Option<TlsAcceptor>,
     requests: Mutex<Vec<Arc<Recorded>>>,
     changed: Notify,
     connections: AtomicUsize,
@@ -150,13 +175,34 @@ impl Vendor {
         Self::scripted(key, move |request| ollama::answer(request, &expected))
     }
 
+    /// OpenAI for whom every model's name is that of a model, none that of a script.
+    pub fn plain_openai(key: &str) -> Self {
+        let expected = key.to_owned();
+        Self::scripted(key, move |request| openai::plain_answer(request, &expected))
+    }
+
     /// A vendor of any kind at all.
     pub fn scripted(
         key: &str,
         script: impl Fn(&Recorded) -> Vec<Act> + Send + Sync + 'static,
     ) -> Self {
+        Self::start(key, None, Box::new(script))
+    }
+
+    /// The same behind TLS. Where the two agree on HTTP/2, acts are made of its frames, and a
+    /// request has no headers but [`STREAM_ID`].
+    pub fn encrypted(
+        key: &str,
+        tls: TlsAcceptor,
+        script: impl Fn(&Recorded) -> Vec<Act> + Send + Sync + 'static,
+    ) -> Self {
+        Self::start(key, Some(tls), Box::new(script))
+    }
+
+    fn start(key: &str, tls: Option<TlsAcceptor>, script: Box<Script>) -> Self {
         let shared = Arc::new(Shared {
-            script: Box::new(script),
+            script,
+            tls,
             requests: Mutex::default(),
             changed: Notify::new(),
             connections: AtomicUsize::new(0),
@@ -175,7 +221,8 @@ impl Vendor {
 
     /// `http://127.0.0.1:PORT`, without a path.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        let scheme = if self.shared.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -190,6 +237,13 @@ impl Vendor {
     /// All requests so far.
     pub fn requests(&self) -> Vec<Arc<Recorded>> {
         self.shared.requests.lock().unwrap().clone()
+    }
+
+    /// Forgets those that are over, for tests that last; the rest is still being answered.
+    pub fn forget_answered(&self) -> Vec<Arc<Recorded>> {
+        let mut requests = self.shared.requests.lock().unwrap();
+        requests.retain(|request| request.outcome() == Outcome::Answering);
+        requests.clone()
     }
 
     /// Those with `word` anywhere in them.
@@ -253,16 +307,51 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
         tokio::spawn(async move {
             tokio::select! {
                 () = shared.gone.notified() => {}
-                () = converse(stream, &shared) => {}
+                () = receive(stream, &shared) => {}
             }
         });
     }
 }
 
+async fn receive(stream: TcpStream, shared: &Shared) {
+    let Some(tls) = &shared.tls else { return converse(stream, shared, false).await };
+    // A caller that doesn't trust this vendor leaves here.
+    let Ok(stream) = tls.accept(stream).await else { return };
+    let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    converse(stream, shared, http2).await;
+}
+
+/// A connection in clear text or encrypted.
+trait Wire: AsyncRead + AsyncWrite + Unpin + Send {
+    fn tcp(&self) -> &TcpStream;
+}
+
+impl Wire for TcpStream {
+    fn tcp(&self) -> &TcpStream {
+        self
+    }
+}
+
+impl Wire for TlsStream<TcpStream> {
+    fn tcp(&self) -> &TcpStream {
+        self.get_ref().0
+    }
+}
+
 /// Answers one request after the other, as long as the script leaves the connection open.
-async fn converse(mut stream: TcpStream, shared: &Shared) {
+async fn converse<W: Wire>(mut stream: W, shared: &Shared, http2: bool) {
     let mut unread = Vec::new();
-    while let Ok(Some(request)) = read_request(&mut stream, &mut unread).await {
+    let mut unfinished = http2::Unfinished::default();
+    if http2 && http2::greet(&mut stream, &mut unread).await.is_err() {
+        return;
+    }
+    loop {
+        let request = if http2 {
+            http2::read_request(&mut stream, &mut unread, &mut unfinished).await
+        } else {
+            read_request(&mut stream, &mut unread).await
+        };
+        let Ok(Some(request)) = request else { return };
         let request = Arc::new(request);
         shared.requests.lock().unwrap().push(request.clone());
         shared.changed.notify_waiters();
@@ -277,7 +366,7 @@ async fn converse(mut stream: TcpStream, shared: &Shared) {
         match end {
             End::Open => {}
             End::Reset => {
-                let _ = stream.set_zero_linger();
+                let _ = stream.tcp().set_zero_linger();
                 return;
             }
             End::Close | End::Left => return,
@@ -292,12 +381,22 @@ enum End {
     Left,
 }
 
-async fn play(stream: &mut TcpStream, unread: &mut Vec<u8>, acts: Vec<Act>) -> End {
-    let (mut reader, mut writer) = stream.split();
+async fn play<W: Wire>(stream: &mut W, unread: &mut Vec<u8>, acts: Vec<Act>) -> End {
+    let (mut reader, mut writer) = tokio::io::split(stream);
     let performance = async {
         for act in acts {
             match act {
-                Act::Send(bytes) => writer.write_all(&bytes).await?,
+                Act::Send(bytes) => {
+                    writer.write_all(&bytes).await?;
+                    writer.flush().await?;
+                }
+                Act::Drip { bytes, pause } => {
+                    for byte in bytes {
+                        writer.write_all(&[byte]).await?;
+                        writer.flush().await?;
+                        tokio::time::sleep(pause).await;
+                    }
+                }
                 Act::Flood { bytes, times } => {
                     for _ in 0..times {
                         writer.write_all(&bytes).await?;
@@ -328,8 +427,8 @@ async fn play(stream: &mut TcpStream, unread: &mut Vec<u8>, acts: Vec<Act>) -> E
 }
 
 /// The next request, or `None` if the connection ended between requests.
-async fn read_request(
-    stream: &mut TcpStream,
+async fn read_request<W: Wire>(
+    stream: &mut W,
     unread: &mut Vec<u8>,
 ) -> io::Result<Option<Recorded>> {
     let head_end = loop {
@@ -361,7 +460,7 @@ async fn read_request(
     Ok(Some(Recorded { method, target, headers, body, at: Instant::now(), outcome }))
 }
 
-async fn read_chunks(stream: &mut TcpStream, unread: &mut Vec<u8>) -> io::Result<Vec<u8>> {
+async fn read_chunks<W: Wire>(stream: &mut W, unread: &mut Vec<u8>) -> io::Result<Vec<u8>> {
     let mut body = Vec::new();
     loop {
         let line_end = loop {
@@ -382,14 +481,14 @@ async fn read_chunks(stream: &mut TcpStream, unread: &mut Vec<u8>) -> io::Result
     }
 }
 
-async fn take(stream: &mut TcpStream, unread: &mut Vec<u8>, count: usize) -> io::Result<Vec<u8>> {
+async fn take<W: Wire>(stream: &mut W, unread: &mut Vec<u8>, count: usize) -> io::Result<Vec<u8>> {
     while unread.len() < count {
         more(stream, unread).await?;
     }
     Ok(unread.drain(..count).collect())
 }
 
-async fn more(stream: &mut TcpStream, unread: &mut Vec<u8>) -> io::Result<()> {
+async fn more<W: Wire>(stream: &mut W, unread: &mut Vec<u8>) -> io::Result<()> {
     match stream.read_buf(unread).await? {
         0 => Err(io::ErrorKind::UnexpectedEof.into()),
         _ => Ok(()),

@@ -4,6 +4,9 @@ mod chat;
 mod doctor;
 mod key;
 mod plugin;
+mod privacy;
+mod provider;
+mod route;
 mod serve;
 mod table;
 mod usage;
@@ -29,6 +32,9 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Chat(chat) => chat::chat(&places, chat).await,
         Command::Key(key) => key::key(&places, key).await,
         Command::Plugin(plugin) => plugin::plugin(&places, plugin).await,
+        Command::Privacy(privacy) => privacy::privacy(&places, privacy),
+        Command::Route(route) => route::route(&places, route).await,
+        Command::Provider(provider) => provider::provider(&places, provider).await,
         Command::Usage(usage) => usage::usage(&places, &usage).await,
         Command::Doctor => doctor::doctor(&places).await,
         // Handled before the runtime starts: the worker needs none.

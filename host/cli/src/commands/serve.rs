@@ -93,7 +93,7 @@ impl Started {
                 places.config.display()
             );
         }
-        let server = Server::bind(listen).await.with_context(|| {
+        let server = Server::bind(listen).with_context(|| {
             format!("can't listen on {listen}; choose another address with --listen")
         })?;
         let socket = ControlSocket::bind(&control::socket_path(&places.data)).await?;

@@ -29,9 +29,12 @@ pub async fn usage(places: &Places, usage: &Usage) -> anyhow::Result<ExitCode> {
             ("MODEL", "/model"),
             ("CALLER", "/caller"),
             ("OUTCOME", "/outcome"),
+            ("CACHED", "/cached"),
             ("FAILURE", "/failure"),
             ("IN", "/input_tokens"),
             ("OUT", "/output_tokens"),
+            ("COST", "/cost"),
+            ("", "/currency"),
             ("LATENCY US", "/latency_us"),
         ]
     } else {
@@ -39,9 +42,11 @@ pub async fn usage(places: &Places, usage: &Usage) -> anyhow::Result<ExitCode> {
             ("NAME", "/name"),
             ("ATTEMPTS", "/attempts"),
             ("OK", "/succeeded"),
+            ("CACHED", "/cached"),
             ("CANCELLED", "/cancelled"),
             ("IN", "/input"),
             ("OUT", "/output"),
+            ("COST", "/cost"),
             ("MEAN US", "/latency/mean_us"),
             ("P95 US", "/latency/p95_us"),
         ]
@@ -51,6 +56,14 @@ pub async fn usage(places: &Places, usage: &Usage) -> anyhow::Result<ExitCode> {
     let headings: Vec<&str> = columns.iter().map(|(heading, _)| *heading).collect();
     let cell = |value: Option<&Value>| match value {
         Some(Value::String(text)) => text.clone(),
+        // Sums by currency.
+        Some(Value::Object(sums)) if sums.is_empty() => "-".into(),
+        Some(Value::Object(sums)) => {
+            let sums = sums
+                .iter()
+                .map(|(currency, sum)| format!("{} {currency}", sum.as_str().unwrap_or_default()));
+            sums.collect::<Vec<_>>().join(", ")
+        }
         None | Some(Value::Null) => "-".into(),
         Some(other) => other.to_string(),
     };

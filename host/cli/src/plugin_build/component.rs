@@ -5,7 +5,7 @@
 //! custom section that the SDK's bindings leave there; the component is made from it and checked:
 //! it is valid, imports nothing and exports the adapter interface.
 //!
-//! Costs: once per workspace a minute of CPU time, most of it for the bindings generator; then
+//! Costs: once per target folder a minute of CPU time, most of it for the bindings generator; then
 //! about 6 s a crate, most of it link-time optimization.
 
 use std::{
@@ -107,16 +107,19 @@ impl AdapterCrate {
     }
 
     /// The compiled module's file.
+    ///
+    /// Panic messages name files; they needn't tell of this machine's folders, nor may a component
+    /// depend on where it was built. What the flags for all crates say is the same for all adapters
+    /// that use one SDK, so that a target folder has its dependencies once; where the adapter itself
+    /// lies is told to its own compilation only.
     fn compile(&self, toolchain: &Toolchain) -> Result<PathBuf> {
-        let flags = [
-            format!("-Clink-arg=-zstack-size={STACK}"),
-            // Panic messages name files; they needn't tell of this machine's folders.
-            format!("--remap-path-prefix={}=/cargo", toolchain::registry().display()),
-            format!("--remap-path-prefix={}=/adapter", self.workspace_root.display()),
-        ];
-        let mut command = toolchain.cargo(&flags);
+        let local = local_dependencies(&self.manifest)?;
+        let local = local.iter().map(|(name, folder)| remap(folder, name));
+        let fetched = toolchain::fetched_sources();
+        let fetched = fetched.iter().map(|folder| remap(folder, "cargo"));
+        let mut command = toolchain.cargo(&fetched.chain(local).collect::<Vec<_>>());
         command
-            .args(["build", "--release", "--lib", "--target", TARGET])
+            .args(["rustc", "--release", "--lib", "--target", TARGET])
             .args(["--message-format", "json-render-diagnostics"])
             .args(PROFILE.iter().flat_map(|setting| ["--config", setting]))
             .arg("--manifest-path")
@@ -124,12 +127,20 @@ impl AdapterCrate {
             // Its own folder: a cargo at work on the workspace doesn't hold this one up.
             .arg("--target-dir")
             .arg(self.target_dir.join("adapters"))
+            .arg("--")
+            .arg(format!("-Clink-arg=-zstack-size={STACK}"))
+            .arg(remap(&self.workspace_root, "adapter"))
             .current_dir(&self.workspace_root);
         let messages = process::run(&mut command, BUILD_LIMIT, Messages::Shown)
             .with_context(|| format!("`{}` doesn't compile", self.package))?;
         module_in(&messages, &self.manifest)
             .with_context(|| format!("cargo made no WebAssembly module of `{}`", self.package))
     }
+}
+
+/// The compiler's flag to name files in `folder` as if they were in `/name`.
+fn remap(folder: &Path, name: &str) -> String {
+    format!("--remap-path-prefix={}=/{name}", folder.display())
 }
 
 /// Wraps a module that another language's compiler made and writes its component to `out`.
@@ -313,6 +324,87 @@ fn metadata(dir: &Path) -> Result<Metadata> {
     serde_json::from_str(&text).context("cargo's answer can't be understood")
 }
 
+/// What cargo resolved for one package and target.
+#[derive(Deserialize)]
+struct Graph {
+    packages: Vec<Node>,
+    resolve: Resolve,
+}
+
+#[derive(Deserialize)]
+struct Node {
+    id: String,
+    name: String,
+    /// None for a package in a folder of the user's.
+    source: Option<String>,
+    manifest_path: PathBuf,
+}
+
+#[derive(Deserialize)]
+struct Resolve {
+    root: Option<String>,
+    nodes: Vec<Edges>,
+}
+
+#[derive(Deserialize)]
+struct Edges {
+    id: String,
+    deps: Vec<Edge>,
+}
+
+#[derive(Deserialize)]
+struct Edge {
+    pkg: String,
+    dep_kinds: Vec<DependencyKind>,
+}
+
+#[derive(Deserialize)]
+struct DependencyKind {
+    /// None for a normal one; "dev" and "build" don't get into a component.
+    kind: Option<String>,
+}
+
+/// Name and folder of each package that goes into the crate's component and isn't fetched, such as
+/// the SDK of a checkout; without the crate itself.
+fn local_dependencies(manifest: &Path) -> Result<Vec<(String, PathBuf)>> {
+    let mut command: Command = toolchain::cargo();
+    command
+        .args(["metadata", "--format-version", "1", "--filter-platform", TARGET])
+        .arg("--manifest-path")
+        .arg(manifest)
+        // For its cargo settings, as when it is built.
+        .current_dir(manifest.parent().unwrap_or(Path::new(".")));
+    // It may fetch what the crate depends on.
+    let text = process::run(&mut command, BUILD_LIMIT, Messages::Shown)
+        .with_context(|| format!("cargo can't tell what {} depends on", manifest.display()))?;
+    let graph: Graph = serde_json::from_str(&text).context("cargo's answer can't be understood")?;
+    Ok(local(&graph))
+}
+
+fn local(graph: &Graph) -> Vec<(String, PathBuf)> {
+    let mut reached: Vec<&str> = graph.resolve.root.iter().map(String::as_str).collect();
+    let mut looked_at = 0;
+    while let Some(id) = reached.get(looked_at) {
+        let edges = graph.resolve.nodes.iter().find(|edges| edges.id == *id);
+        for edge in edges.iter().flat_map(|edges| &edges.deps) {
+            let is_normal = edge.dep_kinds.iter().any(|dependency| dependency.kind.is_none());
+            if is_normal && !reached.contains(&edge.pkg.as_str()) {
+                reached.push(&edge.pkg);
+            }
+        }
+        looked_at += 1;
+    }
+    let dependencies = reached.get(1..).unwrap_or_default();
+    let mut local: Vec<(String, PathBuf)> = graph
+        .packages
+        .iter()
+        .filter(|package| package.source.is_none() && dependencies.contains(&package.id.as_str()))
+        .filter_map(|package| Some((package.name.clone(), package.manifest_path.parent()?.into())))
+        .collect();
+    local.sort();
+    local
+}
+
 /// The module among the files cargo says it made.
 fn module_in(messages: &str, manifest: &Path) -> Option<PathBuf> {
     #[derive(Deserialize)]
@@ -470,6 +562,42 @@ mod tests {
         let module = module_in(&messages, Path::new("/w/demo/Cargo.toml"));
         assert_eq!(module, Some(PathBuf::from("/t/demo.wasm")));
         assert_eq!(module_in(&messages, Path::new("/w/other/Cargo.toml")), None);
+    }
+
+    #[test]
+    fn what_lies_in_folders_and_gets_into_a_component_is_found_by_way_of_what_is_fetched() {
+        let package = |id: &str, source: &str| {
+            format!(
+                r#"{{"id":"{id}","name":"n-{id}","source":{source},"manifest_path":"/{id}/Cargo.toml"}}"#
+            )
+        };
+        let edges = |id: &str, deps: &[(&str, &str)]| {
+            let deps: Vec<String> = deps
+                .iter()
+                .map(|(to, kind)| format!(r#"{{"pkg":"{to}","dep_kinds":[{{"kind":{kind}}}]}}"#))
+                .collect();
+            format!(r#"{{"id":"{id}","deps":[{}]}}"#, deps.join(","))
+        };
+        let packages = [
+            package("adapter", "null"),
+            package("tests", "null"),
+            package("fetched", r#""registry""#),
+            package("sdk", "null"),
+            package("other-adapter", "null"),
+        ];
+        let nodes = [
+            edges("adapter", &[("fetched", "null"), ("tests", r#""dev""#)]),
+            edges("fetched", &[("sdk", "null")]),
+            edges("sdk", &[("fetched", "null")]),
+            edges("other-adapter", &[("sdk", "null")]),
+        ];
+        let graph = format!(
+            r#"{{"packages":[{}],"resolve":{{"root":"adapter","nodes":[{}]}}}}"#,
+            packages.join(","),
+            nodes.join(",")
+        );
+        let graph: Graph = serde_json::from_str(&graph).expect("a graph");
+        assert_eq!(local(&graph), [("n-sdk".to_owned(), PathBuf::from("/sdk"))]);
     }
 
     #[test]

@@ -41,11 +41,12 @@ pub fn build(rustc: &Rustc, library: &Path, scratch: &Path, sysroot: &Path) -> R
     fs::create_dir_all(scratch).with_context(|| format!("cannot make {}", scratch.display()))?;
     let mut command = toolchain::cargo();
     // Panic messages name files: as in the Rust project's builds, without this machine's folders.
+    let [registry, _] = toolchain::fetched_sources();
     let flags = [
         "-Cembed-bitcode=yes".to_owned(),
         "-Zforce-unstable-if-unmarked".to_owned(),
         format!("--remap-path-prefix={}=/rustc/{}/library", library.display(), rustc.commit),
-        format!("--remap-path-prefix={}=/rust/deps", toolchain::registry().display()),
+        format!("--remap-path-prefix={}=/rust/deps", registry.display()),
     ];
     command
         .arg("build")

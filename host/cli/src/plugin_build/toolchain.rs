@@ -453,11 +453,12 @@ pub fn cargo() -> Command {
     command
 }
 
-/// Where cargo keeps the sources of dependencies, all of them below this folder.
-pub fn registry() -> PathBuf {
+/// Where cargo keeps the sources of dependencies from registries and from git, all of them below
+/// these folders.
+pub fn fetched_sources() -> [PathBuf; 2] {
     let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
-    let home = home.or_else(|| Some(std::env::home_dir()?.join(".cargo")));
-    home.unwrap_or_default().join("registry/src")
+    let home = home.or_else(|| Some(std::env::home_dir()?.join(".cargo"))).unwrap_or_default();
+    [home.join("registry/src"), home.join("git/checkouts")]
 }
 
 /// Where everything made here is kept, for all compilers.

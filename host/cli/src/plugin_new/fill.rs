@@ -217,6 +217,40 @@ mod tests {
         }
     }
 
+    fn text_of(vendor: &Vendor, wanted: &str) -> String {
+        let files = files("acme-ai", vendor, "\"1.0.0\"");
+        files.into_iter().find(|(path, _)| path == wanted).unwrap().1
+    }
+
+    #[test]
+    fn a_vendor_is_called_local_where_it_was_said_to_be_and_nowhere_else() {
+        for (kind, name) in [(ProviderKind::Local, "Local"), (ProviderKind::External, "External")] {
+            let vendor = Vendor { kind, ..vendor(Shape::Openai, None) };
+            let code = text_of(&vendor, "src/lib.rs");
+            assert!(code.contains(&format!("kind: descriptor::ProviderKind::{name},")), "{code}");
+            let readme = text_of(&vendor, "README.md");
+            assert_eq!(readme.contains("kind: local"), name == "Local", "{readme}");
+        }
+    }
+
+    #[test]
+    fn an_empty_answer_leaves_no_line() {
+        let origin = "origins: vec![describe::api(\"https://api.acme.example/v1\")],\n";
+        for shape in [Shape::Openai, Shape::Own] {
+            let code = text_of(&vendor(shape, None), "src/lib.rs");
+            let next = code.split_once(origin).unwrap().1.trim_start_matches(' ');
+            assert!(next.starts_with("response_headers:"), "{code}");
+            let readme = text_of(&vendor(shape, None), "README.md");
+            assert!(readme.contains("https://api.acme.example/v1\n    models:"), "{readme}");
+        }
+    }
+
+    #[test]
+    fn the_keys_variable_is_one_that_a_shell_can_set() {
+        let code = text_of(&vendor(Shape::Own, Some(AuthScheme::Bearer)), "src/lib.rs");
+        assert!(code.contains("\"ACME_AI_API_KEY\""), "{code}");
+    }
+
     #[test]
     fn names_make_types() {
         assert_eq!(type_name("acme-ai"), "AcmeAiAdapter");

@@ -231,6 +231,14 @@ mod tests {
     }
 
     #[test]
+    fn of_a_local_server_no_key_is_expected() {
+        let local = New { kind: Some(Where::Local), yes: true, ..new() };
+        let vendor = from_flags(&local).unwrap();
+        assert_eq!((vendor.endpoint.as_str(), vendor.auth), ("http://127.0.0.1:8000/v1", None));
+        assert_eq!(asked(&local, "\n\n\n").0.unwrap().auth, None);
+    }
+
+    #[test]
     fn an_end_of_input_makes_nothing() {
         let (vendor, _) = asked(&new(), "own\n");
         assert!(vendor.unwrap_err().to_string().contains("unanswered"));

@@ -10,9 +10,9 @@
 //! Costs: reading the snapshot is one atomic load. A changed file is noticed by the system's
 //! notification or within one poll, and read, hashed and compiled once.
 
+mod credential;
 mod folder;
 mod grant;
-mod models;
 mod provider;
 mod watcher;
 
@@ -23,12 +23,14 @@ use indexmap::IndexMap;
 use crate::{
     config::Config,
     ids::{AdapterName, Digest, ModelName, ProviderName},
+    privacy::Detectors,
+    routing::Roster,
     sandbox::Plugin,
 };
 
+pub use credential::KeyStatus;
 pub use grant::usual_variable;
-pub use models::{ModelFacts, Source, Sourced};
-pub use provider::{KeyStatus, Origin, Provider};
+pub use provider::{Origin, Provider};
 pub use watcher::Catalog;
 
 /// Everything an exchange may use, as of one moment.
@@ -39,6 +41,10 @@ pub struct Snapshot {
     pub providers: IndexMap<ProviderName, ProviderState>,
     /// By file name.
     pub plugins: Vec<PluginStatus>,
+    /// Who may serve what.
+    pub roster: Roster,
+    /// What makes a request sensitive by its content.
+    pub detectors: Detectors,
     /// Why the configuration file as it is now isn't in force, if so.
     pub config_problem: Option<String>,
 }

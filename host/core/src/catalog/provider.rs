@@ -1,31 +1,54 @@
 //! A provider: an adapter bound to what the operator configured and granted.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
-use arc_swap::ArcSwapOption;
-use keyward_contract::{AuthScheme, GRANT_READ_CONTENT, ProviderKind, SettingType};
-use secrecy::{ExposeSecret, SecretString};
+use keyward_contract::{
+    GRANT_READ_CONTENT, ProviderKind, SettingType,
+    price::{Day, Tariff},
+};
 use serde_json::Value;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use url::Url;
 
 use super::{
+    credential::{Credential, KeyStatus},
     grant,
-    models::{self, ModelFacts},
 };
 use crate::{
-    Failure, FailureKind, Fault, config, contract,
+    Failure,
+    clock::SystemClock,
+    config, contract,
     egress::{Client, ClientOptions, Dns, FrameLimits, Injection, Secrets, Target, Timeouts},
+    health::Health,
     ids::{ModelName, ProviderName},
+    metering::Tokens,
+    models::{self, ModelFacts},
+    routing::{
+        self,
+        carry::Stop,
+        gate::{Gate, GateLimits, Pass},
+        keyring::{KeyAt, Keyring, concerns_key},
+        leave::{Asking, Leave},
+    },
     sandbox::Plugin,
-    vault::{KeyError, KeyResolver, KeySource, Slot},
+    vault::{KeyResolver, Slot},
 };
 
 /// Exchanges one provider may have open at once, unless configured.
-const DEFAULT_CONCURRENCY: usize = 512;
+const DEFAULT_CONCURRENCY: u32 = 512;
 
-/// How long a request waits for a place at a provider that is at its limit.
-const QUEUE_WAIT: Duration = Duration::from_secs(5);
+/// Requests that wait for their turn at a provider, and how long, unless configured.
+const DEFAULT_QUEUE: u32 = 256;
+const DEFAULT_WAIT: Duration = Duration::from_secs(5);
+
+/// Counts what [`Provider::bind`] made.
+static BINDINGS: AtomicU64 = AtomicU64::new(0);
 
 /// What all providers of a gateway use together.
 #[derive(Clone)]
@@ -44,118 +67,31 @@ pub struct Provider {
     pub grants: Vec<String>,
     pub client: Client,
     pub frame_limits: FrameLimits,
+    /// Of all that are or were bound: another configuration or adapter makes another.
+    pub binding: u64,
+    /// Whether answers are kept.
+    pub cache: Option<config::AnswerCache>,
+    /// Whether embeddings requests are put together and cut.
+    pub batch: Option<config::Batching>,
     models: Vec<ModelName>,
     /// What else callers may say for a model.
     aliases: HashMap<ModelName, ModelName>,
     /// What the configuration says of models; empty if it lists none.
     configured: Vec<config::Model>,
+    /// What is known without asking the vendor, by every name a model has.
+    facts: Arc<HashMap<ModelName, Arc<ModelFacts>>>,
+    cost_tracking: bool,
     origins: HashMap<String, Origin>,
     keys: KeyResolver,
-    places: Arc<Semaphore>,
+    keyring: Keyring,
+    gate: Gate,
 }
 
 /// One base URL of a provider, and the credential that goes there and nowhere else.
 pub struct Origin {
     pub base: Url,
     pub target: Target,
-    credential: Option<CredentialSlot>,
-}
-
-struct CredentialSlot {
-    slot: Slot,
-    scheme: AuthScheme,
-    /// As configured; otherwise the vault is asked, then the vendor's usual variable.
-    configured: Option<KeySource>,
-    usual: Option<&'static str>,
-    required: bool,
-    /// What the last secret was made into: it rarely changes, and preparing it costs more than
-    /// resolving it.
-    prepared: ArcSwapOption<Prepared>,
-}
-
-struct Prepared {
-    secret: SecretString,
-    injection: Injection,
-}
-
-/// Where a provider's credential comes from, for people.
-#[derive(Clone, Debug)]
-pub struct KeyStatus {
-    pub provider: ProviderName,
-    pub field: String,
-    pub origin: String,
-    pub required: bool,
-    pub source: KeySource,
-    /// Whether the source has something, as far as can be told without reading it.
-    pub present: bool,
-}
-
-impl CredentialSlot {
-    /// The first source that has something: as configured, else the vault, else the variable.
-    fn source(&self, keys: &KeyResolver) -> KeySource {
-        match (&self.configured, self.usual) {
-            (Some(source), _) => source.clone(),
-            (None, Some(variable))
-                if !keys.vault().contains(&self.slot) && std::env::var_os(variable).is_some() =>
-            {
-                KeySource::Environment(variable.into())
-            }
-            (None, _) => KeySource::Vault,
-        }
-    }
-
-    /// False if there is surely nothing.
-    fn present(&self, keys: &KeyResolver) -> bool {
-        match self.source(keys) {
-            KeySource::Vault => keys.vault().contains(&self.slot),
-            KeySource::Environment(name) => std::env::var_os(&*name).is_some(),
-            KeySource::File(_) => true,
-        }
-    }
-
-    async fn injection(&self, keys: &KeyResolver) -> Result<Option<Injection>, Failure> {
-        // Without a record there is nothing a sealed vault could be opened for.
-        if !self.required && !self.present(keys) {
-            return Ok(None);
-        }
-        let resolved = keys.resolve(&self.source(keys), &self.slot).await;
-        if resolved.is_err() {
-            self.prepared.store(None);
-        }
-        match resolved {
-            Ok(secret) => self.prepare(secret).map(Some),
-            Err(KeyError::NotStored { .. }) => Err(self.refused(self.advice())),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    fn prepare(&self, secret: SecretString) -> Result<Injection, Failure> {
-        if let Some(last) = &*self.prepared.load()
-            && last.secret.expose_secret() == secret.expose_secret()
-        {
-            return Ok(last.injection.clone());
-        }
-        let injection = Injection::new(&self.scheme, &secret).map_err(|error| {
-            self.refused(format!("the key of '{}' can't be sent: {error}", self.slot.provider()))
-        })?;
-        let prepared = Prepared { secret, injection: injection.clone() };
-        self.prepared.store(Some(Arc::new(prepared)));
-        Ok(injection)
-    }
-
-    fn refused(&self, message: String) -> Failure {
-        Failure::new(FailureKind::Authentication, Fault::Host, message)
-    }
-
-    /// What to do when there is none.
-    fn advice(&self) -> String {
-        let provider = self.slot.provider();
-        if let Some(KeySource::Environment(name)) = &self.configured {
-            return format!("'{provider}' has no key: the variable {name} isn't set");
-        }
-        let variable = self.usual.map(|name| format!(", or set {name}")).unwrap_or_default();
-        format!("'{provider}' has no key: run `keyward key set {provider}`{variable}")
-    }
+    credential: Option<Credential>,
 }
 
 impl std::fmt::Debug for Provider {
@@ -176,6 +112,7 @@ impl Provider {
         configured: &config::Provider,
         plugin: Arc<Plugin>,
         shared: &Shared,
+        gate: Gate,
         before: Option<&Self>,
     ) -> Result<Self, String> {
         let descriptor = &plugin.descriptor;
@@ -190,7 +127,7 @@ impl Provider {
             let endpoint = configured.endpoints.get(&origin.name).or(first);
             let base = grant::base(descriptor, origin, endpoint)?;
             let target = Target::new(&base, kind).map_err(|e| format!("{base}: {e}"))?;
-            let credential = credential(name, configured, descriptor, &origin.name, &base)?;
+            let credential = Credential::wanted(name, configured, descriptor, &origin.name, &base)?;
             origins.insert(origin.name.clone(), Origin { base, target, credential });
         }
         let models = models::names(&configured.models, &descriptor.models, &[]);
@@ -205,7 +142,6 @@ impl Provider {
             _ => Client::new(&targets, client_options(configured, kind, &shared.dns)?)
                 .map_err(|error| error.to_string())?,
         };
-        let places = configured.limits.concurrency.map_or(DEFAULT_CONCURRENCY, |n| n as usize);
         Ok(Self {
             name: name.clone(),
             kind,
@@ -213,12 +149,21 @@ impl Provider {
             grants,
             client,
             frame_limits: FrameLimits::default(),
+            binding: BINDINGS.fetch_add(1, Ordering::Relaxed),
+            cache: configured.cache.clone(),
+            batch: configured.batch.clone(),
             models,
             aliases,
             configured: configured.models.clone(),
+            facts: Arc::new(models::all_facts(&configured.models, &descriptor.models)),
+            cost_tracking: configured.cost_tracking,
             origins,
             keys: shared.keys.clone(),
-            places: Arc::new(Semaphore::new(places)),
+            keyring: Keyring::new(
+                name,
+                configured.keys.iter().map(|key| key.name.clone()).collect(),
+            ),
+            gate,
             plugin,
         })
     }
@@ -266,6 +211,29 @@ impl Provider {
         names.iter().map(facts).collect()
     }
 
+    /// What is known of a model without asking the vendor: by the operator and the adapter.
+    pub fn known(&self, model: &ModelName) -> Option<&Arc<ModelFacts>> {
+        self.facts.get(model)
+    }
+
+    /// The prices of a model that hold on a day. None if nobody knows any, or if this provider's costs
+    /// aren't tracked.
+    pub fn tariff(&self, model: &ModelName, day: Day) -> Option<&Arc<Tariff>> {
+        self.known(model)?.tariff(day).filter(|_| self.cost_tracking)
+    }
+
+    /// What routing needs to know of this provider.
+    pub(super) fn entry(&self) -> routing::Entry {
+        routing::Entry {
+            kind: self.kind,
+            state: routing::Serves::Operations(self.plugin.descriptor.operations.clone()),
+            models: self.models.clone(),
+            aliases: self.aliases.clone(),
+            facts: Arc::clone(&self.facts),
+            cost_tracking: self.cost_tracking,
+        }
+    }
+
     /// True if the vendor should be asked which models it has.
     pub fn models_are_open(&self) -> bool {
         self.configured.is_empty()
@@ -282,9 +250,13 @@ impl Provider {
     ///
     /// # Errors
     /// If one is required and there is none, it can't be read, or the vault is sealed.
-    pub async fn credential(&self, origin: &Origin) -> Result<Option<Injection>, Failure> {
+    pub async fn credential(
+        &self,
+        origin: &Origin,
+        key: KeyAt,
+    ) -> Result<Option<Injection>, Failure> {
         match &origin.credential {
-            Some(slot) => slot.injection(&self.keys).await,
+            Some(credential) => credential.injection(key, &self.keys).await,
             None => Ok(None),
         }
     }
@@ -292,35 +264,41 @@ impl Provider {
     /// All credentials of this provider that can be had, to search for.
     pub async fn secrets(&self) -> Secrets {
         let mut secrets = Secrets::default();
-        for origin in self.origins.values() {
-            if let Ok(Some(injection)) = self.credential(origin).await {
+        for credential in self.credentials() {
+            for injection in credential.injections(&self.keys).await {
                 secrets = secrets.and(injection.secrets());
             }
         }
         secrets
     }
 
-    fn credential_slots(&self) -> impl Iterator<Item = &CredentialSlot> {
+    fn credentials(&self) -> impl Iterator<Item = &Credential> {
         self.origins.values().filter_map(|origin| origin.credential.as_ref())
     }
 
     /// What to do before this provider can be used, if a required key is nowhere.
     pub fn missing_key(&self) -> Option<String> {
-        let missing = |slot: &&CredentialSlot| slot.required && !slot.present(&self.keys);
-        self.credential_slots().find(missing).map(CredentialSlot::advice)
+        self.credentials().find_map(|credential| credential.missing(&self.keys))
     }
 
     /// Which credentials this provider uses, and where each comes from.
     pub fn key_status(&self) -> Vec<KeyStatus> {
-        let status = |slot: &CredentialSlot| KeyStatus {
-            provider: self.name.clone(),
-            field: slot.slot.field().to_owned(),
-            origin: slot.slot.origin().to_owned(),
-            required: slot.required,
-            source: slot.source(&self.keys),
-            present: slot.present(&self.keys),
-        };
-        self.credential_slots().map(status).collect()
+        self.credentials().flat_map(|credential| credential.status(&self.keys)).collect()
+    }
+
+    /// Its keys, where it has several.
+    pub(crate) fn keyring(&self) -> &Keyring {
+        &self.keyring
+    }
+
+    /// The first key that isn't missing, for what hangs on no key.
+    pub fn first_key(&self) -> KeyAt {
+        self.keyring.keys().find(|key| self.has_key(*key)).unwrap_or_default()
+    }
+
+    /// Whether this key can be used with all of the provider's origins.
+    pub(crate) fn has_key(&self, key: KeyAt) -> bool {
+        self.credentials().all(|credential| credential.present(key, &self.keys))
     }
 
     /// Where a credential of this provider is kept in the vault. `field` may be left out where
@@ -329,14 +307,11 @@ impl Provider {
     /// # Errors
     /// If the adapter knows no such credential, or several and none was named.
     pub fn key_slot(&self, field: Option<&str>) -> Result<Slot, Failure> {
-        let slots: Vec<&Slot> = self
-            .credential_slots()
-            .map(|credential| &credential.slot)
-            .filter(|slot| field.is_none_or(|field| slot.field() == field))
-            .collect();
+        let slots: Vec<&Slot> =
+            self.credentials().flat_map(|credential| credential.slots(field)).collect();
         let known = || {
-            let names: Vec<&str> =
-                self.plugin.descriptor.credentials.iter().map(|c| c.name.as_str()).collect();
+            let all = self.credentials().flat_map(|credential| credential.slots(None));
+            let names: Vec<&str> = all.map(Slot::field).collect();
             if names.is_empty() { "none".to_owned() } else { names.join(", ") }
         };
         match slots[..] {
@@ -352,25 +327,62 @@ impl Provider {
         }
     }
 
-    /// A place among the exchanges this provider may have open.
+    /// A turn at this provider for a request that is expected to take so many tokens.
     ///
     /// # Errors
-    /// If none came free in time.
-    pub async fn place(&self) -> Result<OwnedSemaphorePermit, Failure> {
-        if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
-            return Ok(place);
+    /// If there is none in time: the failure says when to ask again.
+    pub(crate) async fn enter(
+        &self,
+        caller: &Arc<str>,
+        tokens: Tokens,
+        deadline: Instant,
+    ) -> Result<Pass, Failure> {
+        let entered = self.gate.enter(&SystemClock, caller, tokens.0, deadline).await;
+        entered.map_err(|full| full.failure(&self.name))
+    }
+
+    /// Leave to send one attempt now, with one of this provider's keys.
+    ///
+    /// # Errors
+    /// If nothing may be sent here.
+    pub(crate) async fn leave(&self, asking: &Asking<'_>, health: &Health) -> Result<Leave, Stop> {
+        let (keys, model) = (&self.keyring, &asking.candidate.model);
+        let has = |key| self.has_key(key);
+        let resting = |left| Stop::resting(&self.name, left);
+        // Before the queue, so that nobody waits in vain, and after it.
+        keys.has_one(health, model, has, Instant::now()).map_err(resting)?;
+        let leave = Leave::obtain(asking, health, &self.gate, &SystemClock).await?;
+        match keys.choose(health, model, has, Instant::now()) {
+            Ok(key) => Ok(leave.with_key(key, keys.quotas(key, model))),
+            Err(left) => {
+                leave.unused();
+                Err(resting(left))
+            }
         }
-        let waited = tokio::time::timeout(QUEUE_WAIT, Arc::clone(&self.places).acquire_owned());
-        waited.await.ok().and_then(Result::ok).ok_or_else(|| {
-            Failure::new(
-                FailureKind::Overloaded,
-                Fault::Host,
-                format!(
-                    "'{}' has as many requests open as it may (`limits.concurrency`)",
-                    self.name
-                ),
-            )
-        })
+    }
+
+    /// What the failure of an attempt means: what one key can't do another may.
+    pub(crate) fn stop(&self, failure: Failure, model: &ModelName, health: &Health) -> Stop {
+        let has = |key| self.has_key(key);
+        let another = self.keyring.has_several()
+            && concerns_key(&failure)
+            && self.keyring.has_one(health, model, has, Instant::now()).is_ok();
+        if another { Stop::Key(failure) } else { Stop::Failed(failure) }
+    }
+
+    /// The limits before this provider, and what of them is in use.
+    pub fn gate(&self) -> &Gate {
+        &self.gate
+    }
+}
+
+pub(super) fn gate_limits(configured: &config::Limits) -> GateLimits {
+    GateLimits {
+        concurrency: configured.concurrency.unwrap_or(DEFAULT_CONCURRENCY),
+        requests_per_minute: configured.requests_per_minute,
+        tokens_per_minute: configured.tokens_per_minute.map(u64::from),
+        queue: configured.queue.unwrap_or(DEFAULT_QUEUE),
+        wait: configured.wait.unwrap_or(DEFAULT_WAIT),
     }
 }
 
@@ -389,34 +401,6 @@ fn check_grants(descriptor: &keyward_contract::Descriptor, given: &[String]) -> 
         )),
         None => Ok(()),
     }
-}
-
-/// The credential the descriptor wants for one origin, if any.
-fn credential(
-    name: &ProviderName,
-    configured: &config::Provider,
-    descriptor: &keyward_contract::Descriptor,
-    origin: &str,
-    base: &Url,
-) -> Result<Option<CredentialSlot>, String> {
-    let Some(auth) = descriptor.auth.iter().find(|auth| auth.origin == origin) else {
-        return Ok(None);
-    };
-    let Some(field) = descriptor.credentials.iter().find(|c| c.name == auth.credential) else {
-        return Ok(None);
-    };
-    let slot = Slot::new(name.clone(), &field.name, base).map_err(|error| error.to_string())?;
-    Ok(Some(CredentialSlot {
-        slot,
-        scheme: auth.scheme.clone(),
-        configured: configured.key.as_ref().map(|key| match key {
-            config::KeySource::Env(name) => KeySource::Environment(name.as_str().into()),
-            config::KeySource::File(path) => KeySource::File(path.as_path().into()),
-        }),
-        usual: grant::usual_variable(&descriptor.name, origin),
-        required: field.required,
-        prepared: ArcSwapOption::empty(),
-    }))
 }
 
 fn client_options(

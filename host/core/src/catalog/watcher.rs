@@ -12,17 +12,20 @@ use std::{
 
 use arc_swap::ArcSwap;
 use indexmap::IndexMap;
+use keyward_contract::ProviderKind;
 use tokio::{sync::watch, task::JoinSet};
 
 use super::{
     PluginStatus, Provider, ProviderState, Snapshot,
     folder::{Folder, LimitsOf},
-    provider::Shared,
+    provider::{Shared, gate_limits},
 };
 use crate::{
     config::{self, Config, State},
     egress::SystemDns,
     ids::{AdapterName, ProviderName},
+    privacy::Detectors,
+    routing::{self, Roster, RouteState, gate::Gate},
     sandbox::{Compiler, Limits},
     vault::KeyResolver,
     watch::DirWatch,
@@ -52,6 +55,7 @@ impl Catalog {
             plugins,
             shared: Shared { keys, dns: Arc::new(SystemDns::default()) },
             bound: HashMap::new(),
+            gates: HashMap::new(),
         };
         let current = Arc::new(ArcSwap::from_pointee(maker.snapshot()));
         let (found, mut plugins) = watch::channel(Vec::new());
@@ -106,6 +110,8 @@ struct Maker {
     /// Providers of the last snapshot, to be kept with their connections if nothing of theirs has
     /// changed.
     bound: HashMap<ProviderName, (config::Provider, Arc<Provider>)>,
+    /// One for each provider, whatever else of it changes: those who wait stay in their queue.
+    gates: HashMap<ProviderName, Gate>,
 }
 
 impl Maker {
@@ -126,12 +132,17 @@ impl Maker {
             config: Arc::clone(&self.config.loaded.config),
             providers: IndexMap::new(),
             plugins: self.plugins.clone(),
+            roster: Roster::default(),
+            detectors: detectors(&self.config.loaded.config),
             config_problem: self.config.broken.as_ref().map(ToString::to_string),
         };
         let config = Arc::clone(&snapshot.config);
         let mut bound = HashMap::new();
         for (name, configured) in config.providers.iter().filter(|(_, p)| p.enabled) {
-            let state = match self.bind(name, configured, &snapshot) {
+            let limits = gate_limits(&configured.limits);
+            let gate = self.gates.entry(name.clone()).or_insert_with(|| Gate::new(limits)).clone();
+            gate.set_limits(limits);
+            let state = match self.bind(name, configured, gate, &snapshot) {
                 Ok(provider) => {
                     bound.insert(name.clone(), (configured.clone(), Arc::clone(&provider)));
                     ProviderState::Ready(provider)
@@ -146,6 +157,8 @@ impl Maker {
             snapshot.providers.insert(name.clone(), state);
         }
         self.bound = bound;
+        self.gates.retain(|name, _| snapshot.providers.contains_key(name));
+        snapshot.roster = roster(&snapshot);
         snapshot
     }
 
@@ -153,6 +166,7 @@ impl Maker {
         &self,
         name: &ProviderName,
         configured: &config::Provider,
+        gate: Gate,
         snapshot: &Snapshot,
     ) -> Result<Arc<Provider>, String> {
         let adapter = &configured.adapter;
@@ -165,8 +179,46 @@ impl Maker {
             return Ok(Arc::clone(provider));
         }
         let before = before.map(|(_, provider)| &**provider);
-        Provider::bind(name, configured, Arc::clone(plugin), &self.shared, before).map(Arc::new)
+        Provider::bind(name, configured, Arc::clone(plugin), &self.shared, gate, before)
+            .map(Arc::new)
     }
+}
+
+/// Rules were tried out when they were read. Should one fail all the same, the built-in detectors look.
+fn detectors(config: &Config) -> Detectors {
+    Detectors::compile(&config.privacy).unwrap_or_else(|error| {
+        tracing::error!(%error, "a rule of `privacy:` can't be used");
+        Detectors::default()
+    })
+}
+
+/// Who may serve what, and the routes as far as they are in force.
+fn roster(snapshot: &Snapshot) -> Roster {
+    let config = &snapshot.config;
+    let entry = |(name, state): (&ProviderName, &ProviderState)| {
+        let entry = match state {
+            ProviderState::Ready(provider) => provider.entry(),
+            ProviderState::Unavailable { reason, models } => routing::Entry {
+                // What an adapter says of itself isn't known without it: it may be anything.
+                kind: config.providers[name].kind.unwrap_or(ProviderKind::External),
+                state: routing::Serves::Nothing(reason.clone()),
+                models: models.clone(),
+                aliases: HashMap::new(),
+                facts: Arc::default(),
+                cost_tracking: false,
+            },
+        };
+        (name.clone(), entry)
+    };
+    let entries = snapshot.providers.iter().map(entry).collect();
+    let roster = Roster::new(entries, &config.routes, &config.routing);
+    for (name, state) in roster.routes() {
+        if let RouteState::Refused(reason) = state {
+            let problem = config.problem(&format!("routes.{name}"), reason, None);
+            tracing::error!("a route isn't in force:\n{problem}");
+        }
+    }
+    roster
 }
 
 fn no_plugin(adapter: &AdapterName, snapshot: &Snapshot) -> String {

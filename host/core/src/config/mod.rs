@@ -9,10 +9,12 @@
 //!
 //! Variables in the file aren't replaced: a file means the same wherever it is read.
 
+mod caching;
 mod error;
 mod guard;
 mod human;
 mod read;
+mod routing;
 mod schema;
 mod tree;
 mod types;
@@ -23,12 +25,15 @@ mod tests;
 #[cfg(test)]
 mod watch_tests;
 
+pub use caching::{AnswerCache, Batching, CacheSizes};
 pub use error::{ConfigError, Excerpt, Problem};
 pub use human::{ByteSize, DURATION_FORM, SIZE_FORM};
 pub use read::MAX_FILE;
+pub use routing::{Broken, HealthChecks, Hedge, Order, Route, RouteTarget, Routing, Streams};
 pub use tree::Position;
 pub use types::{
-    Config, DEFAULT_LISTEN, Grant, KeySource, Limits, Metering, Model, PluginGrant, Plugins,
-    Provider, SandboxLimits, Server, Timeouts, Token, TokenSource, VariableName, Vault,
+    Config, DEFAULT_LISTEN, Grant, KeySource, LARGEST_MEMORY, Limits, Metering, Model, PluginGrant,
+    Plugins, Provider, STACKS, SandboxLimits, Server, Timeouts, Token, TokenSource, VariableName,
+    Vault,
 };
 pub use watch::{Digest, Loaded, State, Watcher};

@@ -9,6 +9,7 @@ use std::{
     collections::{HashMap, HashSet},
     fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    ops::RangeInclusive,
     path::{Path, PathBuf},
     str::FromStr,
     sync::Arc,
@@ -23,17 +24,26 @@ use keyward_contract::{
 };
 use url::Url;
 
+mod caching;
+mod routing;
+
 use super::{
+    caching::CacheSizes,
     error::{ConfigError, MAX_PROBLEMS, Problem, position_after, quote},
     guard, human,
     human::ByteSize,
+    routing::{HealthChecks, Routing},
     tree::{self, Key, Node, Position, Value},
     types::{
-        Config, Grant, KeySource, Limits, Metering, Model, PluginGrant, Plugins, Provider,
-        SandboxLimits, Server, Timeouts, Token, TokenSource, VariableName, Vault,
+        Config, Grant, KeySource, LARGEST_MEMORY, Limits, Metering, Model, NamedKey, PluginGrant,
+        Plugins, Provider, STACKS, SandboxLimits, Server, Timeouts, Token, TokenSource,
+        VariableName, Vault,
     },
 };
-use crate::ids::{AdapterName, BadName, MAX_NAME, ModelName, ProviderName};
+use crate::{
+    ids::{AdapterName, BadName, KeyName, MAX_NAME, ModelName, ProviderName},
+    privacy::{self, Detector, Detectors, Pattern, PatternError, PrivacyRules},
+};
 
 /// The largest configuration file. A thousand providers fit in a tenth of it.
 pub const MAX_FILE: usize = 1 << 20;
@@ -41,6 +51,10 @@ pub const MAX_FILE: usize = 1 << 20;
 const MAX_DURATION: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Beyond this, limits are no limits.
 const MAX_CONCURRENCY: u32 = 100_000;
+/// Beyond this, a rate is no limit.
+const MAX_RATE: u32 = 10_000_000;
+/// Keys of one provider. Each attempt looks at all of them.
+const MAX_KEYS: usize = 64;
 /// The caller's name where no token is configured.
 const LOCAL_CALLER: &str = "local";
 
@@ -111,9 +125,14 @@ impl Default for Config {
         Self {
             server: Server::default(),
             providers: IndexMap::new(),
+            routes: IndexMap::new(),
+            routing: Routing::default(),
+            health: HealthChecks::default(),
+            cache: CacheSizes::default(),
             plugins: Plugins::default(),
             vault: Vault::default(),
             metering: Metering::default(),
+            privacy: PrivacyRules::default(),
             source: Arc::new(source),
         }
     }
@@ -515,6 +534,30 @@ impl<'t> Reader<'t> {
         None
     }
 
+    fn memory(&self, field: &Field<'t>) -> Option<ByteSize> {
+        let help = "An adapter has at most 1GiB; 64MiB unless given.";
+        self.size_within(field, &(1..=LARGEST_MEMORY), help)
+    }
+
+    fn stack(&self, field: &Field<'t>) -> Option<ByteSize> {
+        let help = "An adapter's stack has 64KiB to 16MiB; 512KiB unless given.";
+        self.size_within(field, &STACKS, help)
+    }
+
+    fn size_within(
+        &self,
+        field: &Field<'t>,
+        range: &RangeInclusive<usize>,
+        help: &str,
+    ) -> Option<ByteSize> {
+        let size = self.size(field)?;
+        if usize::try_from(size.0).is_ok_and(|bytes| range.contains(&bytes)) {
+            return Some(size);
+        }
+        self.report(field, "an adapter can't have this much", help);
+        None
+    }
+
     /// Relative paths start from the configuration's folder.
     fn path(&self, field: &Field<'t>) -> Option<PathBuf> {
         let form =
@@ -617,9 +660,23 @@ impl<'t> Reader<'t> {
         let Some(mut section) = self.section(&field, form) else { return config };
         config.server = section.read("server", Self::server).unwrap_or_default();
         config.providers = section.read("providers", Self::providers).unwrap_or_default();
+        let providers = &config.providers;
+        config.routes =
+            section.read("routes", |r, field| r.routes(field, providers)).unwrap_or_default();
+        config.routing =
+            section.read("routing", |r, field| r.routing(field, providers)).unwrap_or_default();
+        config.health = section.read("health", Self::health).unwrap_or_default();
+        config.cache = section.read("cache", Self::cache_sizes).unwrap_or_default();
         config.plugins = section.read("plugins", Self::plugins).unwrap_or_default();
         config.vault = section.read("vault", Self::vault).unwrap_or_default();
         config.metering = section.read("metering", Self::metering).unwrap_or_default();
+        // That the section is there switches detection on, so an empty one counts as well.
+        if section.entries.iter().any(|(key, _)| key.name == "privacy") {
+            config.privacy =
+                section.read("privacy", Self::privacy).unwrap_or_else(PrivacyRules::on);
+        } else {
+            section.known.push("privacy");
+        }
         section.end();
         config
     }
@@ -711,11 +768,12 @@ impl<'t> Reader<'t> {
                 ("sha256", &|field| self.sha256(field).map(TokenSource::Sha256)),
             ],
         );
+        let operator = section.read("operator", Self::flag).unwrap_or_default();
         section.end();
         if named.is_none() {
             self.report(field, "a token without a `name`", form);
         }
-        Some(Token { name: name?.as_str().into(), source: source? })
+        Some(Token { name: name?.as_str().into(), operator, source: source? })
     }
 
     /// The one field of several that is given.
@@ -800,6 +858,11 @@ impl<'t> Reader<'t> {
             self.encrypted(field, url, provider.kind);
         }
         provider.key = section.read("key", Self::key);
+        let keys = section.field("keys");
+        provider.keys = keys.as_ref().and_then(|field| self.keys(field)).unwrap_or_default();
+        if let (Some(field), Some(_)) = (&keys, &provider.key) {
+            self.report(field, "`key` and `keys` together", "Write all of them under `keys`.");
+        }
         provider.models = section.read("models", Self::models).unwrap_or_default();
         if let Some(cost_tracking) = section.read("cost_tracking", Self::flag) {
             provider.cost_tracking = cost_tracking;
@@ -807,6 +870,8 @@ impl<'t> Reader<'t> {
         provider.settings = section.read("settings", Self::settings).unwrap_or_default();
         provider.timeouts = section.read("timeouts", Self::timeouts).unwrap_or_default();
         provider.limits = section.read("limits", Self::limits).unwrap_or_default();
+        provider.cache = section.read("cache", Self::answer_cache);
+        provider.batch = section.read("batch", Self::batching);
         provider.grants = section.read("grants", Self::grants).unwrap_or_default();
         provider.ca_file = section.read("ca_file", Self::path);
         section.end();
@@ -869,6 +934,52 @@ impl<'t> Reader<'t> {
         );
         section.end();
         source
+    }
+
+    fn keys(&self, field: &Field<'t>) -> Option<Vec<NamedKey>> {
+        let form = "As in `keys: [team-a, {name: team-b, env: TEAM_B_KEY}]`.";
+        let mut names = HashSet::new();
+        let mut keys = Vec::new();
+        for item in self.items(field, form) {
+            let Some(key) = self.named_key(&item, form) else { continue };
+            if !names.insert(key.name.clone()) {
+                let message = format!("{} is listed twice", quote(key.name.as_str()));
+                self.report(&item, message, "Remove one of the two.");
+            }
+            keys.push(key);
+        }
+        if keys.len() > MAX_KEYS {
+            let message = format!("more than {MAX_KEYS} keys");
+            self.report(field, message, "Use a second provider with the same adapter.");
+        }
+        Some(keys)
+    }
+
+    fn named_key(&self, field: &Field<'t>, form: &str) -> Option<NamedKey> {
+        if !matches!(field.node.value, Value::Map(_)) {
+            return Some(NamedKey { name: self.key_name(field, form)?, source: None });
+        }
+        let mut section = self.section(field, form)?;
+        section.secret = true;
+        let given = section.field("name");
+        let env = section.read("env", Self::variable).map(KeySource::Env);
+        let file = section.read("file", Self::path).map(KeySource::File);
+        section.end();
+        if env.is_some() && file.is_some() {
+            self.report(field, "more than one place is given", form);
+        }
+        let Some(given) = given else {
+            self.report(field, "a key without a `name`", form);
+            return None;
+        };
+        Some(NamedKey { name: self.key_name(&given, form)?, source: env.or(file) })
+    }
+
+    fn key_name(&self, field: &Field<'t>, form: &str) -> Option<KeyName> {
+        let text = self.literal(field, form)?;
+        KeyName::new(text)
+            .inspect_err(|_| self.bad_name(&field.path, self.place(field.node), text))
+            .ok()
     }
 
     fn models(&self, field: &Field<'t>) -> Option<Vec<Model>> {
@@ -1071,7 +1182,13 @@ impl<'t> Reader<'t> {
     fn limits(&self, field: &Field<'t>) -> Option<Limits> {
         let mut section = self.section(field, "As in `limits: {concurrency: 64}`.")?;
         let most = MAX_CONCURRENCY;
-        let limits = Limits { concurrency: section.read("concurrency", |r, f| r.number(f, most)) };
+        let limits = Limits {
+            concurrency: section.read("concurrency", |r, f| r.number(f, most)),
+            requests_per_minute: section.read("requests_per_minute", |r, f| r.number(f, MAX_RATE)),
+            tokens_per_minute: section.read("tokens_per_minute", |r, f| r.number(f, u32::MAX)),
+            queue: section.read("queue", |r, f| r.number(f, most)),
+            wait: section.read("wait", Self::duration),
+        };
         section.end();
         Some(limits)
     }
@@ -1148,7 +1265,8 @@ impl<'t> Reader<'t> {
         let mut section = self.section(field, "As in `{memory: 64MiB, cpu: 200ms}`.")?;
         let count = |r: &Self, f: &Field<'t>| r.number(f, u32::MAX);
         let limits = SandboxLimits {
-            memory: section.read("memory", Self::size),
+            memory: section.read("memory", Self::memory),
+            stack: section.read("stack", Self::stack),
             cpu: section.read("cpu", Self::duration),
             exchange_cpu: section.read("exchange_cpu", Self::duration),
             output: section.read("output", Self::size),
@@ -1179,6 +1297,158 @@ impl<'t> Reader<'t> {
         section.end();
         Some(metering)
     }
+
+    fn privacy(&self, field: &Field<'t>) -> Option<PrivacyRules> {
+        let form = "As in `privacy: {detectors: {phone: false}, words: [Bluebird]}`.";
+        let mut section = self.section(field, form)?;
+        let mut rules = PrivacyRules::on();
+        if let Some(detect) = section.read("detect", Self::flag) {
+            rules.detect = detect;
+        }
+        rules.detectors = section.read("detectors", Self::detectors).unwrap_or_default();
+        rules.patterns = section.read("patterns", Self::patterns).unwrap_or_default();
+        let words = section.field("words");
+        if let Some(words) = &words {
+            rules.words = self.words(words);
+        }
+        section.end();
+        Some(rules)
+    }
+
+    fn detectors(&self, field: &Field<'t>) -> Option<IndexMap<Detector, bool>> {
+        let mut switches = IndexMap::new();
+        let known: Vec<_> = Detector::ALL.iter().map(|detector| detector.as_str()).collect();
+        let form = "As in `detectors: {phone: false, ip-address: true}`.";
+        for (key, node) in self.entries(field, form)? {
+            let entry = self.child(field, key, node);
+            let Ok(detector) = key.name.parse::<Detector>() else {
+                let known = known.join(", ");
+                let help = match detector_meant(&key.name) {
+                    Some(name) => format!("Did you mean `{name}`? There are: {known}."),
+                    None => format!("There are: {known}. Your own go below `patterns:`."),
+                };
+                let message = format!("{} is no detector", quote(&key.name));
+                self.add(Place::of(key), &field.path, &message, &help);
+                continue;
+            };
+            if let Some(switch) = self.flag(&entry) {
+                switches.insert(detector, switch);
+            }
+        }
+        Some(switches)
+    }
+
+    fn patterns(&self, field: &Field<'t>) -> Option<IndexMap<String, Pattern>> {
+        let form = r"As in `patterns: {project-code: 'PRJ-\d{6}'}`.";
+        let named = self.named(field, form, ProviderName::new, |entry, name, _| {
+            let (place, pattern) = self.pattern(&entry)?;
+            // Each alone, so that each mistake is shown at its place.
+            let rules = PrivacyRules {
+                patterns: IndexMap::from([(name.to_string(), pattern.clone())]),
+                ..PrivacyRules::on()
+            };
+            match Detectors::compile(&rules) {
+                Ok(_) => Some(pattern),
+                Err(problem) => {
+                    let message = match problem {
+                        PatternError::Bad { reason, .. } => {
+                            format!("no regular expression: {reason}")
+                        }
+                        PatternError::MatchesNothing { .. } => {
+                            "it matches the empty text, so it would find something everywhere".into()
+                        }
+                        problem => problem.to_string(),
+                    };
+                    self.report(
+                        &place,
+                        message,
+                        "The syntax is that of docs.rs/regex. Single quotes keep backslashes as they are.",
+                    );
+                    None
+                }
+            }
+        });
+        if named.len() > privacy::MAX_PATTERNS {
+            let message = PatternError::TooManyPatterns.to_string();
+            self.report(field, message, "Join some with `|`.");
+            return None;
+        }
+        Some(named.into_iter().map(|(name, pattern)| (name.to_string(), pattern)).collect())
+    }
+
+    /// A pattern, and the field in which its text stands.
+    fn pattern(&self, field: &Field<'t>) -> Option<(Field<'t>, Pattern)> {
+        let form = r"As in `'PRJ-\d{6}'`, or `{pattern: 'PRJ-\d{6}', context: [project]}`.";
+        if !matches!(field.node.value, Value::Map(_)) {
+            let pattern = self.text(field, form)?.to_owned();
+            return Some((field.clone(), Pattern { pattern, context: Vec::new() }));
+        }
+        let mut section = self.section(field, form)?;
+        let written = section.field("pattern");
+        let context = section.field("context");
+        section.end();
+        let Some(written) = written else {
+            self.report(field, "no `pattern`", form);
+            return None;
+        };
+        let pattern = self.text(&written, form)?.to_owned();
+        let context = context.map(|context| self.words(&context)).unwrap_or_default();
+        Some((written, Pattern { pattern, context }))
+    }
+
+    fn words(&self, field: &Field<'t>) -> Vec<String> {
+        let form = "As in `words: [Bluebird, \"Project X\"]`.";
+        let items = self.items(field, form);
+        if items.len() > privacy::MAX_WORDS {
+            let message = PatternError::TooManyWords.to_string();
+            self.report(field, message, "Use `patterns:` for whole families of words.");
+            return Vec::new();
+        }
+        let words = items.iter().filter_map(|item| {
+            let word = self.text(item, form)?.trim();
+            let good = (1..=privacy::MAX_WORD).contains(&word.len())
+                && word.contains(char::is_alphanumeric);
+            if !good {
+                let form =
+                    format!("A word has 1 to {} bytes and a letter or digit.", privacy::MAX_WORD);
+                self.report(item, "not a word to look for", form);
+            }
+            good.then(|| word.to_owned())
+        });
+        words.collect()
+    }
+}
+
+/// The built-in detector whose name was probably meant.
+fn detector_meant(name: &str) -> Option<&'static str> {
+    let plain = name.to_ascii_lowercase().replace(['_', ' '], "-");
+    let meant = match plain.as_str() {
+        "credit-card" | "card" | "pan" => "payment-card",
+        "ssn" => "us-ssn",
+        "nino" => "uk-nino",
+        "nhs" => "uk-nhs",
+        "bsn" => "nl-bsn",
+        "cpf" => "br-cpf",
+        "pesel" => "pl-pesel",
+        "dni" | "nie" => "es-dni",
+        "aadhaar" => "in-aadhaar",
+        "ahv" => "ch-ahv",
+        "ip" | "ipv4" => "ip-address",
+        "dob" | "birthday" => "date-of-birth",
+        "jwt" | "token" | "api-key" | "secret" | "secrets" => "access-token",
+        "mail" | "e-mail" => "email",
+        "telephone" => "phone",
+        _ => {
+            let names = Detector::ALL.iter().map(|detector| detector.as_str());
+            return names
+                .filter(|_| plain.len() <= 40)
+                .map(|known| (strsim::damerau_levenshtein(&plain, known), known))
+                .filter(|(distance, known)| *distance <= known.len() / 3)
+                .min_by_key(|(distance, _)| *distance)
+                .map(|(_, known)| known);
+        }
+    };
+    Some(meant)
 }
 
 /// The known name that was probably meant.

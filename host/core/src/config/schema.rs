@@ -10,7 +10,10 @@ use schemars::{
 };
 
 use super::types::{Config, VariableName};
-use crate::ids::{AdapterName, MAX_MODEL_NAME, MAX_NAME, ModelName, ProviderName};
+use crate::{
+    ids::{AdapterName, KeyName, MAX_MODEL_NAME, MAX_NAME, ModelName, ProviderName, RouteName},
+    privacy::Detector,
+};
 
 impl Config {
     /// JSON Schema 2020-12 of the file.
@@ -68,6 +71,20 @@ impl JsonSchema for ProviderName {
     }
 }
 
+impl JsonSchema for RouteName {
+    fn schema_name() -> Cow<'static, str> {
+        "RouteName".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        name("Lower-case letters, digits, `-`, `_` and `.`; not a provider's name.")
+    }
+}
+
 impl JsonSchema for AdapterName {
     fn schema_name() -> Cow<'static, str> {
         "AdapterName".into()
@@ -79,6 +96,20 @@ impl JsonSchema for AdapterName {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         name("What the adapter calls itself: its file in the plugins folder without `.wasm`.")
+    }
+}
+
+impl JsonSchema for KeyName {
+    fn schema_name() -> Cow<'static, str> {
+        "KeyName".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        name("Lower-case letters, digits, `-`, `_` and `.`.")
     }
 }
 
@@ -121,6 +152,14 @@ pub(super) fn urls(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
+pub(super) fn duration(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "string",
+        "pattern": "^([0-9]+ ?(ms|s|m|h|d))+$",
+        "examples": ["250ms", "30s", "10m", "1h30m"],
+    })
+}
+
 pub(super) fn optional_duration(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": ["string", "null"],
@@ -150,6 +189,23 @@ pub(super) fn optional_amount(_: &mut SchemaGenerator) -> Schema {
 pub(super) fn amounts(generator: &mut SchemaGenerator) -> Schema {
     let amount = optional_amount(generator);
     json_schema!({ "type": ["object", "null"], "additionalProperties": amount })
+}
+
+/// Each built-in detector as a switch.
+pub(super) fn detectors(_: &mut SchemaGenerator) -> Schema {
+    let switches = Detector::ALL.iter().map(|detector| {
+        let switch = serde_json::json!({
+            "type": ["boolean", "null"],
+            "default": detector.on_by_default(),
+        });
+        (detector.as_str().to_owned(), switch)
+    });
+    let switches: serde_json::Map<_, _> = switches.collect();
+    json_schema!({
+        "type": ["object", "null"],
+        "additionalProperties": false,
+        "properties": switches,
+    })
 }
 
 pub(super) fn optional_day(_: &mut SchemaGenerator) -> Schema {

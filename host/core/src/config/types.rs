@@ -5,6 +5,7 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    ops::RangeInclusive,
     path::PathBuf,
     sync::Arc,
     time::Duration,
@@ -16,11 +17,16 @@ use schemars::JsonSchema;
 use url::Url;
 
 use super::{
+    caching::{AnswerCache, Batching, CacheSizes},
     human::ByteSize,
     read::Source,
+    routing::{HealthChecks, Route, RouteTarget, Routing},
     schema::{self, OneOrObject},
 };
-use crate::ids::{AdapterName, ModelName, ProviderName};
+use crate::{
+    ids::{AdapterName, KeyName, ModelName, ProviderName, RouteName},
+    privacy::PrivacyRules,
+};
 
 /// Where the server listens if nothing else is said.
 pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8484);
@@ -36,6 +42,21 @@ pub struct Config {
     /// model list, and of preference where nothing else decides.
     #[schemars(with = "Option<std::collections::BTreeMap<ProviderName, Option<Provider>>>")]
     pub providers: IndexMap<ProviderName, Provider>,
+    /// Named lists of candidates, which callers name in a model's place. Without any, providers that
+    /// list the same model stand in for one another.
+    #[schemars(
+        with = "Option<std::collections::BTreeMap<RouteName, OneOrObject<Vec<RouteTarget>, Route>>>"
+    )]
+    pub routes: IndexMap<RouteName, Route>,
+    /// How requests are carried out.
+    #[schemars(with = "Option<Routing>")]
+    pub routing: Routing,
+    /// How it is found out whether providers are fit.
+    #[schemars(with = "Option<HealthChecks>")]
+    pub health: HealthChecks,
+    /// How much of kept answers is held. Whether any are kept is a provider's own `cache`.
+    #[schemars(with = "Option<CacheSizes>")]
+    pub cache: CacheSizes,
     /// What adapters may use.
     #[schemars(with = "Option<Plugins>")]
     pub plugins: Plugins,
@@ -45,6 +66,11 @@ pub struct Config {
     /// What is recorded about requests.
     #[schemars(with = "Option<Metering>")]
     pub metering: Metering,
+    /// What makes a request sensitive, so that it goes to local providers only. Without this
+    /// section nothing is looked for, and only callers' marks count; `privacy: {}` looks for all
+    /// that is looked for by default.
+    #[schemars(with = "Option<Privacy>")]
+    pub privacy: PrivacyRules,
     #[schemars(skip)]
     pub(super) source: Arc<Source>,
 }
@@ -75,6 +101,10 @@ pub struct Token {
     /// The caller's name in usage and logs. A name as providers have.
     #[schemars(with = "ProviderName")]
     pub name: Arc<str>,
+    /// Whether its owner operates the host: sees how providers fare and where others' requests go,
+    /// and may take providers out. False unless given.
+    #[schemars(with = "Option<bool>")]
+    pub operator: bool,
     #[schemars(flatten)]
     pub source: TokenSource,
 }
@@ -116,6 +146,10 @@ pub struct Provider {
     /// Where the API key is found, if not in the vault (`keyward key set NAME`) or in the vendor's
     /// usual environment variable. The key itself never stands in this file.
     pub key: Option<KeySource>,
+    /// Several keys, used in turn; one that is limited or rejected is left alone while the others serve.
+    /// Instead of `key`. One without a place is in the vault: `keyward key set NAME --field KEY`.
+    #[schemars(with = "Option<Vec<OneOrObject<KeyName, NamedKey>>>")]
+    pub keys: Vec<NamedKey>,
     /// The models to offer. Without any: those the adapter knows.
     #[schemars(with = "Option<Vec<OneOrObject<ModelName, Model>>>")]
     pub models: Vec<Model>,
@@ -131,6 +165,12 @@ pub struct Provider {
     /// How much at once.
     #[schemars(with = "Option<Limits>")]
     pub limits: Limits,
+    /// Whether answers are kept and given again to identical requests of the same caller. Without it,
+    /// none are.
+    pub cache: Option<AnswerCache>,
+    /// Whether embeddings requests with many inputs are cut, and small ones of the same caller sent
+    /// together. Without it, each is sent as it is.
+    pub batch: Option<Batching>,
     /// What the adapter may do beyond translating.
     #[schemars(with = "Option<Vec<Grant>>")]
     pub grants: Vec<Grant>,
@@ -149,11 +189,14 @@ impl Provider {
             endpoint: None,
             endpoints: IndexMap::new(),
             key: None,
+            keys: Vec::new(),
             models: Vec::new(),
             cost_tracking: true,
             settings: serde_json::Map::new(),
             timeouts: Timeouts::default(),
             limits: Limits::default(),
+            cache: None,
+            batch: None,
             grants: Vec::new(),
             ca_file: None,
         }
@@ -168,6 +211,17 @@ pub enum KeySource {
     Env(VariableName),
     /// The file that holds the key, white space around it ignored.
     File(PathBuf),
+}
+
+/// One of several keys of a provider.
+#[derive(Clone, Debug, PartialEq, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct NamedKey {
+    /// What it is called, here, in the vault and where the operator is told of it.
+    pub name: KeyName,
+    /// Where it is, if not in the vault.
+    #[schemars(flatten)]
+    pub source: Option<KeySource>,
 }
 
 /// One model of a provider.
@@ -294,6 +348,19 @@ pub struct Limits {
     /// Requests to this provider at the same time.
     #[schemars(range(min = 1, max = 100_000))]
     pub concurrency: Option<u32>,
+    /// Requests to this provider a minute.
+    #[schemars(range(min = 1, max = 10_000_000))]
+    pub requests_per_minute: Option<u32>,
+    /// Tokens of this provider a minute, prompts and answers together.
+    #[schemars(range(min = 1))]
+    pub tokens_per_minute: Option<u32>,
+    /// Requests that wait for their turn at the same time, 256 unless given. Further ones go to the next
+    /// candidate, or are refused with the time after which to ask again.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub queue: Option<u32>,
+    /// The longest that a request waits for its turn, 5s unless given.
+    #[schemars(default, schema_with = "schema::optional_duration")]
+    pub wait: Option<Duration>,
 }
 
 /// A right that an operator gives an adapter.
@@ -361,6 +428,7 @@ impl Plugins {
         let Some(own) = self.overrides.get(adapter) else { return all.clone() };
         SandboxLimits {
             memory: own.memory.or(all.memory),
+            stack: own.stack.or(all.stack),
             cpu: own.cpu.or(all.cpu),
             exchange_cpu: own.exchange_cpu.or(all.exchange_cpu),
             output: own.output.or(all.output),
@@ -376,13 +444,23 @@ impl Plugins {
     }
 }
 
+/// The most memory any adapter can be given, in bytes: what the sandbox's slots are laid out for.
+pub const LARGEST_MEMORY: usize = 1 << 30;
+
+/// The least and the most stack of an adapter, in bytes: below, a serializer doesn't run; above, each
+/// deep recursion that still runs would keep more than its memory.
+pub const STACKS: RangeInclusive<usize> = 64 * 1024..=16 * 1024 * 1024;
+
 /// Limits of the sandbox. What isn't given has the host's default.
 #[derive(Clone, Debug, Default, PartialEq, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct SandboxLimits {
-    /// Memory of one exchange, all of it together.
+    /// Memory of one exchange, all of it together; at most 1 GiB.
     #[schemars(default, schema_with = "schema::optional_size")]
     pub memory: Option<ByteSize>,
+    /// Stack of its code, from 64 KiB to 16 MiB. At most six sizes are in use at once.
+    #[schemars(default, schema_with = "schema::optional_size")]
+    pub stack: Option<ByteSize>,
     /// Processor time of one step.
     #[schemars(default, schema_with = "schema::optional_duration")]
     pub cpu: Option<Duration>,
@@ -439,6 +517,39 @@ impl Default for Metering {
     fn default() -> Self {
         Self { enabled: true }
     }
+}
+
+/// What makes a request sensitive.
+#[derive(Clone, Debug, Default, PartialEq, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+#[allow(dead_code, reason = "the form of the file; read into the rules of privacy")]
+pub struct Privacy {
+    /// Whether texts are looked into at all. True unless given.
+    #[schemars(default)]
+    detect: Option<bool>,
+    /// Built-in detectors to switch on or off, by name. All are on but `ip-address`.
+    #[schemars(default, schema_with = "schema::detectors")]
+    detectors: (),
+    /// Regular expressions of your own, by a name of your choice.
+    #[schemars(
+        with = "Option<std::collections::BTreeMap<ProviderName, OneOrObject<String, PrivacyPattern>>>"
+    )]
+    patterns: (),
+    /// Words that make a text sensitive wherever they stand as a whole, in upper or lower case.
+    #[schemars(default)]
+    words: Option<Vec<String>>,
+}
+
+/// A regular expression of your own.
+#[derive(Clone, Debug, Default, PartialEq, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+#[allow(dead_code, reason = "the form of the file; read into the rules of privacy")]
+pub struct PrivacyPattern {
+    /// In the syntax of the Rust crate `regex`.
+    pattern: String,
+    /// Words of which one must stand near a match. Without any, every match counts.
+    #[schemars(default)]
+    context: Option<Vec<String>>,
 }
 
 /// The name of an environment variable.

@@ -6,6 +6,10 @@
 //! for the credential before. Dropping a [`Response`], or the future of [`Client::send`], ends the
 //! request: the connection is closed, or its stream reset.
 //!
+//! Connections are kept and used again, until an answer leaves open where it ends: the library reads
+//! one with a length and chunks by its chunks and keeps the connection, and what is left on it could
+//! be taken for the next answer. From then on each request to this provider has a connection of its own.
+//!
 //! A request is sent at most once. The HTTP client repeats it only where the vendor can't have
 //! seen it: a pooled connection that was already closed, or HTTP/2's own word that it was refused.
 //!
@@ -13,7 +17,12 @@
 //! headers and about 400 KB of them (the HTTP library's own limits). A chunk of a stream costs one
 //! clock reading and one substring search; the timer is armed once and moved only when it fires.
 
-use std::{collections::HashMap, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    pin::Pin,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
@@ -40,8 +49,12 @@ pub const IDLE_CONNECTION: Duration = Duration::from_secs(50);
 /// Of an answer that isn't framed, this much is read: error pages are long only by accident.
 pub const MAX_TEXT: usize = 64 << 10;
 
-/// How long the body of such an answer may take. Its status alone already tells the kind.
-pub const TEXT_TIME: Duration = Duration::from_secs(5);
+/// How long the body of such an answer may take. Its status alone already tells the kind, and a
+/// caller who may wait five seconds for another provider's answer is waiting.
+pub const TEXT_TIME: Duration = Duration::from_secs(1);
+
+/// The code of an answer that isn't valid HTTP.
+pub(super) const BAD_HTTP: &str = "bad_http";
 
 const USER_AGENT: &str = concat!("keyward/", env!("CARGO_PKG_VERSION"));
 
@@ -132,10 +145,59 @@ pub enum ClientError {
 /// Connections to the targets of one provider. Cheap to clone; clones share connections.
 #[derive(Clone)]
 pub struct Client {
-    http: reqwest::Client,
+    pooled: reqwest::Client,
+    /// Takes the other's place when an answer has left open where it ends.
+    unpooled: Arc<OnceLock<reqwest::Client>>,
+    recipe: Arc<Recipe>,
     hosts: Arc<HashMap<String, Policy>>,
     timeouts: Timeouts,
     limits: BodyLimits,
+}
+
+/// What a provider's HTTP clients are made of.
+struct Recipe {
+    guard: Arc<Guard>,
+    connect: Duration,
+    extra_roots: Option<Vec<u8>>,
+    /// A target wants https.
+    encrypted: bool,
+}
+
+impl Recipe {
+    /// Keeps so many idle connections for each host.
+    fn client(&self, idle: usize) -> Result<reqwest::Client, ClientError> {
+        let headers =
+            HeaderMap::from_iter([(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"))]);
+        let mut builder = reqwest::Client::builder()
+            .user_agent(USER_AGENT)
+            .default_headers(headers)
+            .redirect(reqwest::redirect::Policy::none())
+            .referer(false)
+            .no_proxy()
+            .dns_resolver(Arc::clone(&self.guard))
+            .tcp_nodelay(true)
+            .connect_timeout(self.connect)
+            .pool_max_idle_per_host(idle)
+            .pool_idle_timeout(IDLE_CONNECTION);
+        if let Some(pem) = &self.extra_roots {
+            let roots = reqwest::Certificate::from_pem_bundle(pem)
+                .map_err(|error| ClientError::ExtraRoots(error.to_string()))?;
+            if roots.is_empty() {
+                return Err(ClientError::NoExtraRoots);
+            }
+            builder = builder.tls_certs_merge(roots);
+        }
+        if !self.encrypted {
+            // Nothing to verify: spares reading the system's certificates.
+            builder = builder.tls_certs_only([]);
+        }
+        builder.build().map_err(|error| {
+            ClientError::Tls(
+                std::error::Error::source(&error)
+                    .map_or_else(|| error.to_string(), ToString::to_string),
+            )
+        })
+    }
 }
 
 /// A request, checked, ready to go.
@@ -170,39 +232,43 @@ impl Client {
         }
         // A slow look-up must leave some time to connect.
         let lookup = timeouts.connect.mul_f32(0.8);
-        let guard = Guard::new(hosts.clone(), options.dns, lookup);
-        let headers =
-            HeaderMap::from_iter([(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"))]);
-        let mut builder = reqwest::Client::builder()
-            .user_agent(USER_AGENT)
-            .default_headers(headers)
-            .redirect(reqwest::redirect::Policy::none())
-            .referer(false)
-            .no_proxy()
-            .dns_resolver(guard)
-            .tcp_nodelay(true)
-            .connect_timeout(timeouts.connect)
-            .pool_max_idle_per_host(MAX_IDLE)
-            .pool_idle_timeout(IDLE_CONNECTION);
-        if let Some(pem) = options.extra_roots {
-            let roots = reqwest::Certificate::from_pem_bundle(&pem)
-                .map_err(|error| ClientError::ExtraRoots(error.to_string()))?;
-            if roots.is_empty() {
-                return Err(ClientError::NoExtraRoots);
+        let recipe = Recipe {
+            guard: Arc::new(Guard::new(hosts.clone(), options.dns, lookup)),
+            connect: timeouts.connect,
+            extra_roots: options.extra_roots,
+            encrypted: targets.iter().any(|target| target.policy().encrypted),
+        };
+        Ok(Self {
+            pooled: recipe.client(MAX_IDLE)?,
+            unpooled: Arc::default(),
+            recipe: Arc::new(recipe),
+            hosts: Arc::new(hosts),
+            timeouts,
+            limits: options.limits,
+        })
+    }
+
+    fn http(&self) -> &reqwest::Client {
+        self.unpooled.get().unwrap_or(&self.pooled)
+    }
+
+    /// Uses no connection twice from now on.
+    async fn stop_pooling(&self, host: &str) {
+        if self.unpooled.get().is_some() {
+            return;
+        }
+        let recipe = Arc::clone(&self.recipe);
+        let made = tokio::task::spawn_blocking(move || recipe.client(0)).await;
+        match made.map_err(|error| error.to_string()).map(|made| made.map_err(|e| e.to_string())) {
+            Ok(Ok(client)) => {
+                if self.unpooled.set(client).is_ok() {
+                    tracing::warn!(host, "its answers are ambiguous: no connection is kept");
+                }
             }
-            builder = builder.tls_certs_merge(roots);
+            Ok(Err(error)) | Err(error) => {
+                tracing::error!(host, error, "connections of ambiguous answers are still kept");
+            }
         }
-        if !targets.iter().any(|target| target.policy().encrypted) {
-            // Nothing to verify: spares reading the system's certificates.
-            builder = builder.tls_certs_only([]);
-        }
-        let http = builder.build().map_err(|error| {
-            ClientError::Tls(
-                std::error::Error::source(&error)
-                    .map_or_else(|| error.to_string(), ToString::to_string),
-            )
-        })?;
-        Ok(Self { http, hosts: Arc::new(hosts), timeouts, limits: options.limits })
     }
 
     /// Sends the request and waits for the head of the answer. Any status but a redirect is an
@@ -247,7 +313,7 @@ impl Client {
 
         let patience = if streamed { self.timeouts.first_byte } else { self.timeouts.whole };
         let patience = patience.min(self.timeouts.total);
-        let answer = tokio::time::timeout_at(started + patience, self.http.execute(request));
+        let answer = tokio::time::timeout_at(started + patience, self.http().execute(request));
         let mut inner = match answer.await {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => {
@@ -265,7 +331,13 @@ impl Client {
             }
         };
         let limit = if streamed { self.limits.streamed } else { self.limits.whole };
-        check_head(&inner, &target, limit, &secrets)?;
+        if let Err(failure) = check_head(&inner, &target, limit, &secrets) {
+            if failure.code.as_deref() == Some(BAD_HTTP) {
+                // Before the answer is let go, which may give its connection back.
+                self.stop_pooling(target.host()).await;
+            }
+            return Err(failure);
+        }
         let deadline = started + self.timeouts.total;
         Ok(Response {
             status: inner.status().as_u16(),
@@ -310,6 +382,15 @@ fn check_head(
         failure.status = Some(status.as_u16());
         Err(failure)
     };
+    // First of all, whatever the answer is: it decides whether the connection may be kept.
+    let chunked = headers.get_all(header::TRANSFER_ENCODING);
+    if chunked.iter().any(|value| !value.as_bytes().eq_ignore_ascii_case(b"chunked")) {
+        return fail(BAD_HTTP, format!("'{host}' uses a transfer encoding other than chunked"));
+    }
+    let length = headers.get(header::CONTENT_LENGTH);
+    if chunked.iter().next().is_some() && length.is_some() {
+        return fail(BAD_HTTP, format!("'{host}' gives its answer two different lengths"));
+    }
     if status.is_redirection() {
         let location = headers.get(header::LOCATION).and_then(|value| value.to_str().ok());
         // Redacted before it is parsed: a parser would change the letters of a secret.
@@ -328,7 +409,7 @@ fn check_head(
         );
     }
     if status.is_informational() {
-        return fail("bad_http", format!("'{host}' wants to switch protocols"));
+        return fail(BAD_HTTP, format!("'{host}' wants to switch protocols"));
     }
     let encoded = headers
         .get_all(header::CONTENT_ENCODING)
@@ -339,14 +420,6 @@ fn check_head(
             "content_encoding",
             format!("'{host}' sends a compressed answer, which was not asked for"),
         );
-    }
-    let chunked = headers.get_all(header::TRANSFER_ENCODING);
-    if chunked.iter().any(|value| !value.as_bytes().eq_ignore_ascii_case(b"chunked")) {
-        return fail("bad_http", format!("'{host}' uses a transfer encoding other than chunked"));
-    }
-    let length = headers.get(header::CONTENT_LENGTH);
-    if chunked.iter().next().is_some() && length.is_some() {
-        return fail("bad_http", format!("'{host}' gives its answer two different lengths"));
     }
     let length = length.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if length.is_some_and(|length| length > limit) {

@@ -6,7 +6,7 @@
 
 use std::{error::Error, io};
 
-use super::{address::AddressError, redact::Secrets};
+use super::{address::AddressError, client::BAD_HTTP, redact::Secrets};
 use crate::{Failure, FailureKind, Fault};
 
 /// A failure of the connection to the vendor, with a stable code.
@@ -53,10 +53,7 @@ pub(super) fn classify(error: &reqwest::Error, host: &str, secrets: &Secrets) ->
         if let Some(error) = cause.downcast_ref::<hyper::Error>()
             && (error.is_parse() || error.is_parse_too_large())
         {
-            return malformed(
-                "bad_http",
-                format!("'{host}' doesn't answer in valid HTTP: {error}"),
-            );
+            return malformed(BAD_HTTP, format!("'{host}' doesn't answer in valid HTTP: {error}"));
         }
     }
     let innermost = causes(error).last().map(ToString::to_string).unwrap_or_default();

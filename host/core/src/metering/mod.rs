@@ -5,7 +5,8 @@
 //!
 //! [`Meter::record`] puts the row into a bounded queue and returns: below 1 µs, without waiting for
 //! the disk. One thread takes the queue every [`COMMIT_INTERVAL`], writes and syncs it; idle, it looks and sleeps.
-//! So a crash loses at most the rows of the last interval and of the commit under way. When the disk
+//! So a crash loses at most the rows of the last interval and of the commit under way: a row is safe
+//! after [`COMMIT_INTERVAL`] and two commits. An attempt that was under way leaves none. When the disk
 //! can't follow, [`QUEUE_LIMIT`] rows wait in memory (about 3 MB) and as many more in the batch being
 //! retried; what comes after is counted as lost, in the log and in every summary over that time.
 //!
@@ -23,7 +24,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-pub use record::{AttemptRecord, Outcome, TokenUsage, Tokens};
+pub use record::{AttemptRecord, Charge, Outcome, TokenUsage, Tokens};
 pub use report::{
     Distribution, Filter, Group, GroupBy, RowQuery, Span, Summary, SummaryQuery, Totals, rows,
     summarize,

@@ -1,9 +1,9 @@
 //! What is kept of one attempt.
 
-use std::{iter::Sum, ops::Add, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, iter::Sum, ops::Add, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use keyward_contract::OperationKind;
+use keyward_contract::{Decimal, OperationKind, price::Currency};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -13,6 +13,11 @@ use crate::{
 
 /// The longest vendor request id kept, in bytes: vendors' are below 64. The rest is cut.
 pub const MAX_VENDOR_REQUEST_ID: usize = 128;
+
+/// The most units kept of one attempt, and the longest of their names in bytes. Vendors report a
+/// handful with short names; more is an adapter's flood and is left out.
+pub const MAX_UNITS: usize = 16;
+pub const MAX_UNIT_NAME: usize = 64;
 
 /// A number of tokens. Adding saturates.
 #[derive(
@@ -54,6 +59,18 @@ pub struct TokenUsage {
     pub reasoning: Option<Tokens>,
 }
 
+/// What one attempt cost.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Charge {
+    pub amount: Decimal,
+    pub currency: Currency,
+    /// The version of the prices, as [`keyward_contract::price::Tariff::version`] names it.
+    pub prices: Arc<str>,
+    /// What was counted and has no price: if any, the amount is too low.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unpriced: Vec<String>,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
@@ -80,8 +97,18 @@ pub struct AttemptRecord {
     pub operation: OperationKind,
     pub streamed: bool,
     pub tokens: TokenUsage,
+    /// Other units by the vendor's names for them, at most [`MAX_UNITS`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub units: BTreeMap<String, Decimal>,
     /// The vendor gave no usage; the host counted itself.
     pub estimated: bool,
+    /// Answered with a kept answer: no vendor was asked, and nothing was billed. Rows from before there
+    /// were any don't say it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cached: bool,
+    /// None where no price is known, or where costs aren't tracked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub charge: Option<Charge>,
     /// From the start of the attempt to its end.
     #[serde(rename = "latency_us", with = "micros")]
     pub latency: Duration,
@@ -155,9 +182,6 @@ mod request_id {
 
     pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<RequestId, D::Error> {
         let text = std::borrow::Cow::<'de, str>::deserialize(d)?;
-        text.strip_prefix("kw-")
-            .and_then(|hex| u128::from_str_radix(hex, 16).ok())
-            .map(RequestId)
-            .ok_or_else(|| D::Error::custom("a request id is 'kw-' and 32 hex digits"))
+        text.parse().map_err(D::Error::custom)
     }
 }

@@ -6,6 +6,7 @@
 use std::{collections::BTreeMap, ops::ControlFlow, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
+use keyward_contract::{Decimal, price::Currency};
 use serde::Serialize;
 
 use super::{
@@ -143,9 +144,15 @@ pub struct Totals {
     pub reasoning: Tokens,
     /// Attempts whose tokens are the host's own count.
     pub estimated: u64,
-    /// Of attempts that succeeded.
+    /// Attempts that were answered with a kept answer, at no cost.
+    pub cached: u64,
+    /// By currency. Exact for what has a price.
+    pub cost: BTreeMap<Currency, Decimal>,
+    /// Attempts that cost something no price is known for: `cost` is too low.
+    pub unpriced: u64,
+    /// Of attempts in which a vendor succeeded.
     pub latency: Distribution,
-    /// Of attempts that gave content.
+    /// Of attempts in which a vendor gave content.
     pub first_token: Distribution,
     /// Of all attempts.
     pub overhead: Distribution,
@@ -220,7 +227,9 @@ impl Sums {
         match row.outcome {
             Outcome::Ok => {
                 totals.succeeded += 1;
-                self.latency.add(row.latency);
+                if !row.cached {
+                    self.latency.add(row.latency);
+                }
             }
             Outcome::Failed { kind, .. } => *totals.failed.entry(kind.as_str()).or_default() += 1,
             Outcome::Cancelled => totals.cancelled += 1,
@@ -232,7 +241,15 @@ impl Sums {
         totals.output = totals.output + tokens.output.unwrap_or_default();
         totals.reasoning = totals.reasoning + tokens.reasoning.unwrap_or_default();
         totals.estimated += u64::from(row.estimated);
-        if let Some(first) = row.first_token {
+        totals.cached += u64::from(row.cached);
+        if let Some(charge) = &row.charge {
+            let sum = totals.cost.entry(charge.currency).or_default();
+            // Beyond 10^20 dollars there is no better answer.
+            *sum = sum.checked_add(charge.amount).unwrap_or(*sum);
+        }
+        let unpriced = row.charge.as_ref().is_none_or(|c| !c.unpriced.is_empty());
+        totals.unpriced += u64::from(unpriced && !row.cached);
+        if let Some(first) = row.first_token.filter(|_| !row.cached) {
             self.first_token.add(first);
         }
         self.overhead.add(row.overhead);

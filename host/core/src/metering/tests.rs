@@ -1,6 +1,7 @@
 //! The meter against a real store, a slow one and a broken one.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc, LazyLock,
         atomic::{AtomicBool, Ordering},
@@ -10,10 +11,14 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
-use keyward_contract::OperationKind;
+use keyward_contract::{
+    Decimal, OperationKind, Price,
+    price::{Currency, Tariff},
+};
 
 use super::*;
 use crate::{
+    contract::{Unit, Usage},
     failure::{FailureKind, Fault},
     ids::{ModelName, ProviderName, RequestId},
     store::{Batch, DataDir, KeyRange, KeyValue, Order, SledStore, Store, StoreError, Tree, Visit},
@@ -40,7 +45,15 @@ fn row(n: u64) -> AttemptRecord {
             output: Some(Tokens(10)),
             ..TokenUsage::default()
         },
+        units: BTreeMap::from([("searches".into(), Decimal::whole(2))]),
         estimated: false,
+        cached: false,
+        charge: Some(Charge {
+            amount: "0.00135".parse().unwrap(),
+            currency: Currency::USD,
+            prices: "2026-01-01-00c0ffee".into(),
+            unpriced: vec!["searches".into()],
+        }),
         latency: Duration::from_millis(n),
         first_token: Some(Duration::from_millis(1)),
         overhead: Duration::from_micros(70),
@@ -335,7 +348,25 @@ fn estimate() -> Estimate {
         operation: OperationKind::Chat,
         streamed: true,
         tokens: TokenUsage { input: Some(Tokens(90)), ..TokenUsage::default() },
+        tariff: None,
     }
+}
+
+fn used(input: Option<u64>, output: Option<u64>, units: &[(&str, f64)]) -> Usage {
+    let unit = |&(name, amount): &(&str, f64)| Unit { name: name.to_owned(), amount };
+    let units = units.iter().map(unit).collect();
+    Usage { input, cache_read: None, cache_write: None, output, reasoning: None, units }
+}
+
+/// A dollar for a million tokens of the prompt, two of the answer, a cent a request and half a cent
+/// a search.
+fn tariff() -> Option<Arc<Tariff>> {
+    let price: Price = serde_json::from_str(
+        r#"{"from": "2026-01-01", "currency": "USD", "source": "s",
+            "per_million": {"input": "1", "output": "2"}, "per_unit": {"request": "0.01", "searches": "0.005"}}"#,
+    )
+    .unwrap();
+    Some(Arc::new(Tariff::new(&price).unwrap()))
 }
 
 fn only_row(store: &Store, meter: &Meter) -> AttemptRecord {
@@ -353,9 +384,9 @@ fn a_settled_attempt_leaves_one_row_with_the_vendors_numbers() {
     attempt.first_token();
     attempt.overhead(Duration::from_micros(80));
     attempt.vendor_request_id(&"x".repeat(1000));
-    attempt.usage(TokenUsage { input: Some(Tokens(100)), ..TokenUsage::default() });
-    attempt.usage(TokenUsage { output: Some(Tokens(5)), ..TokenUsage::default() });
-    attempt.usage(TokenUsage { output: Some(Tokens(9)), ..TokenUsage::default() });
+    attempt.usage(&used(Some(100), None, &[]));
+    attempt.usage(&used(None, Some(5), &[]));
+    attempt.usage(&used(None, Some(9), &[]));
     attempt.settle(Outcome::Ok);
     let row = only_row(&store, &meter);
     assert_eq!((row.request, row.attempt, row.outcome), (RequestId(7), 2, Outcome::Ok));
@@ -373,6 +404,59 @@ fn an_attempt_dropped_under_way_is_settled_as_cancelled_with_what_is_known() {
     assert_eq!(row.outcome, Outcome::Cancelled);
     assert_eq!(row.tokens.input, Some(Tokens(90)));
     assert!(row.estimated);
+}
+
+#[test]
+fn a_row_has_the_exact_cost_and_the_version_of_its_prices() {
+    let (_temp, store) = sled();
+    let meter = Meter::start(store.clone()).unwrap();
+    let mut attempt = meter.reserve(&Estimate { tariff: tariff(), ..estimate() }).unwrap();
+    attempt.usage(&used(Some(100), Some(1), &[("searches", 1.0)]));
+    attempt.usage(&used(None, Some(7), &[("searches", 3.0), ("oddities", 0.5)]));
+    attempt.settle(Outcome::Ok);
+    let row = only_row(&store, &meter);
+    let charge = row.charge.unwrap();
+    assert_eq!(charge.amount.to_string(), "0.025114", "0.0001 + 0.000014 + 0.01 + 0.015");
+    assert_eq!(charge.prices.as_ref(), tariff().unwrap().version());
+    assert_eq!(charge.unpriced, ["oddities"]);
+    assert_eq!(row.units["searches"], Decimal::whole(3));
+    let totals = summarize(&*store, &by(GroupBy::Provider)).unwrap().total;
+    assert_eq!(totals.cost[&Currency::USD].to_string(), "0.025114");
+    assert_eq!(totals.unpriced, 1);
+}
+
+#[test]
+fn what_a_vendor_refused_to_serve_costs_nothing_and_what_was_dropped_its_estimate() {
+    let (_temp, store) = sled();
+    let meter = Meter::start(store.clone()).unwrap();
+    let open = || meter.reserve(&Estimate { tariff: tariff(), ..estimate() }).unwrap();
+    let mut refused = open();
+    refused.usage(&used(Some(100), None, &[("searches", 1.0)]));
+    refused.unserved();
+    refused.settle(Outcome::Failed { kind: FailureKind::RateLimited, fault: Fault::Vendor });
+    drop(open());
+    meter.flush().unwrap();
+    let rows = rows(&*store, &everything()).unwrap();
+    let amounts: Vec<String> =
+        rows.iter().map(|row| row.charge.as_ref().unwrap().amount.to_string()).collect();
+    assert_eq!(amounts, ["0", "0.01009"]);
+}
+
+#[test]
+fn an_adapters_flood_of_units_is_cut() {
+    let (_temp, store) = sled();
+    let meter = Meter::start(store.clone()).unwrap();
+    let mut attempt = meter.reserve(&estimate()).unwrap();
+    let names: Vec<String> = (0..1000).map(|n| format!("unit-{n}")).collect();
+    let units: Vec<(&str, f64)> = names.iter().map(|name| (name.as_str(), 1.0)).collect();
+    let nonsense = [("x".repeat(1000), 1.0), ("nan".into(), f64::NAN), ("less".into(), -1.0)];
+    let nonsense: Vec<(&str, f64)> = nonsense.iter().map(|(n, a)| (n.as_str(), *a)).collect();
+    attempt.usage(&used(Some(1), None, &nonsense));
+    attempt.usage(&used(Some(1), None, &units));
+    attempt.settle(Outcome::Ok);
+    let kept = only_row(&store, &meter).units;
+    assert_eq!(kept.len(), 16);
+    assert!(kept.keys().all(|name| name.starts_with("unit-")), "{kept:?}");
 }
 
 /// Run by hand: `cargo test -p keyward --release metering_costs -- --ignored --nocapture`.
@@ -426,4 +510,26 @@ fn metering_costs() {
 fn resident() -> String {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     status.lines().find(|line| line.starts_with("VmRSS")).unwrap().to_owned()
+}
+
+/// What commits leave in memory: a thousand minutes of a host that serves sixty requests a second
+/// are 240,000 commits of fifteen rows. Run by hand, as `metering_costs`.
+#[test]
+#[ignore = "a measurement"]
+fn commits_cost_memory() {
+    let (_temp, store) = sled();
+    let meter = Meter::start(store).unwrap();
+    for rows in [15_u64, 125] {
+        let mut number = 0;
+        for part in 0..8 {
+            for _ in 0..250 {
+                for _ in 0..rows {
+                    meter.record(row(number));
+                    number += 1;
+                }
+                meter.flush().unwrap();
+            }
+            println!("{} commits of {rows} rows: {}", (part + 1) * 250, resident());
+        }
+    }
 }

@@ -91,21 +91,22 @@ impl Compiler {
         &self.sandbox
     }
 
-    /// The component as code that can be instantiated. `bytes` have passed admission.
+    /// The component as code that `engine` can instantiate. `bytes` have passed admission.
     pub(super) async fn compile(
         &self,
         digest: Digest,
         bytes: Arc<[u8]>,
         limits: &Limits,
+        engine: &Engine,
     ) -> Result<Component, CompileError> {
         // Never closed, so never an error.
         let _turn = self.turns.acquire().await;
-        let (cache, engine) = (Arc::clone(&self.cache), self.sandbox.engine().clone());
-        let cached = blocking(move || load(&engine, cache.get(&digest)?).ok()).await?;
+        let (cache, mine) = (Arc::clone(&self.cache), engine.clone());
+        let cached = blocking(move || load(&mine, cache.get(&digest)?).ok()).await?;
         if let Some(component) = cached {
             return Ok(component);
         }
-        let (cache, engine) = (Arc::clone(&self.cache), self.sandbox.engine().clone());
+        let (cache, engine) = (Arc::clone(&self.cache), engine.clone());
         let worker = |error: std::io::Error| CompileError::Worker(error.to_string());
         let mut code = cache.begin().map_err(worker)?;
         match &self.worker {

@@ -1,6 +1,10 @@
-//! The engine all adapters share, its pool of slots, and the clock that interrupts them.
+//! The engines that adapters run on, each with its pool of slots and the clock that interrupts it.
+//!
+//! Wasmtime knows one stack size for each engine, so adapters with the same stack share one; nearly
+//! all have the default. Compiled code fits all of them.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc, Condvar, Mutex, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -11,7 +15,8 @@ use std::{
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
-use super::limits::{CORE_INSTANCES, LARGEST_MEMORY, MEMORIES, TABLE_ELEMENTS, TABLES};
+use super::limits::{CORE_INSTANCES, DEFAULT_STACK, MEMORIES, TABLE_ELEMENTS, TABLES};
+use crate::config::LARGEST_MEMORY;
 
 /// How often running guests are interrupted: the longest a looping adapter holds a thread before
 /// its neighbours run. Shorter ticks cost wake-ups, longer ones are felt.
@@ -21,12 +26,11 @@ pub const TICK: Duration = Duration::from_millis(2);
 /// awake over the gaps of normal traffic.
 const TICKS_BEFORE_SLEEP: u32 = 500;
 
-/// Stack of guest code. Adapters link 64 KiB of their own in linear memory; this one holds return
-/// addresses and spilled registers.
-const WASM_STACK: usize = 512 * 1024;
+/// What the host needs of a fiber's stack for a call, on top of the guest's.
+const HOST_STACK: usize = 512 * 1024;
 
-/// Stack of a fiber: the guest's and what the host needs on top for a call.
-const FIBER_STACK: usize = WASM_STACK + 512 * 1024;
+/// Stack sizes in use at once. Each takes address space of 4 GiB a slot.
+const MAX_STACK_SIZES: usize = 6;
 
 /// Bytes of a memory slot that are wiped by hand instead of being returned to the system. At 0
 /// every exchange pays page faults; at 2 MiB it pays for wiping 2 MiB.
@@ -39,31 +43,92 @@ const WARM_SLOTS: u32 = 16;
 /// How long a request waits for a free slot before it is told that the host is busy.
 const SLOT_WAIT: Duration = Duration::from_secs(5);
 
-/// What is wrong when the engine can't be made: an unsupported processor, or too little address
-/// space for the pool.
+/// Why there is no engine for an adapter.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "the WebAssembly engine can't start: {0}. The pool reserves address space, not memory; check `ulimit -v`"
-)]
-pub struct EngineError(String);
+pub enum EngineError {
+    /// An unsupported processor, or too little address space for the pool.
+    #[error(
+        "the WebAssembly engine can't start: {0}. The pool reserves address space, not memory; check `ulimit -v`"
+    )]
+    Unusable(String),
+    #[error(
+        "adapters have {MAX_STACK_SIZES} stack sizes already, the most at once. Give it one that another has: {}",
+        sizes(.in_use)
+    )]
+    StackSizes { in_use: Vec<usize> },
+}
 
-/// The engine, its slots and its clock. One per process; clones share it.
+fn sizes(bytes: &[usize]) -> String {
+    let sizes: Vec<_> = bytes.iter().map(|bytes| format!("{} KiB", bytes / 1024)).collect();
+    sizes.join(", ")
+}
+
+/// All engines of a host. One per process; clones share it.
 #[derive(Clone, Debug)]
 pub struct Sandbox {
-    engine: Engine,
-    slots: Arc<Semaphore>,
-    clock: Arc<Clock>,
+    /// That of [`DEFAULT_STACK`].
+    usual: Pool,
+    slots: u32,
+    /// The others, by their stack in bytes, as long as an adapter has them.
+    others: Arc<Mutex<BTreeMap<usize, Weak<Engined>>>>,
 }
 
 impl Sandbox {
     /// `slots` is how many exchanges can be open at once, streams included; those of an adapter with
-    /// several memories count as several.
+    /// several memories count as several. Adapters with another stack than the default have as many
+    /// again for each size.
     ///
     /// # Errors
     /// If the engine can't be made on this machine.
     pub fn new(slots: u32) -> Result<Self, EngineError> {
         let slots = slots.max(MEMORIES as u32);
+        Ok(Self { usual: Pool::new(slots, DEFAULT_STACK)?, slots, others: Arc::default() })
+    }
+
+    /// The engine that compiled code is made for; it fits all others.
+    pub(super) fn engine(&self) -> &Engine {
+        self.usual.engine()
+    }
+
+    /// Where guests with so many bytes of stack run.
+    ///
+    /// # Errors
+    /// If its engine can't be made, or there are [`MAX_STACK_SIZES`] already. Making one takes about a
+    /// millisecond.
+    pub(super) fn pool(&self, stack: usize) -> Result<Pool, EngineError> {
+        if stack == DEFAULT_STACK {
+            return Ok(self.usual.clone());
+        }
+        let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+        others.retain(|_, pool| pool.strong_count() > 0);
+        if let Some(pool) = others.get(&stack).and_then(Weak::upgrade) {
+            return Ok(Pool(pool));
+        }
+        if others.len() + 1 >= MAX_STACK_SIZES {
+            let in_use = others.keys().copied().chain([DEFAULT_STACK]).collect();
+            return Err(EngineError::StackSizes { in_use });
+        }
+        let pool = Pool::new(self.slots, stack)?;
+        others.insert(stack, Arc::downgrade(&pool.0));
+        Ok(pool)
+    }
+}
+
+/// One engine, its slots and its clock. Clones share them; the last one dropped ends them.
+#[derive(Clone, Debug)]
+pub(super) struct Pool(Arc<Engined>);
+
+#[derive(Debug)]
+struct Engined {
+    engine: Engine,
+    slots: Arc<Semaphore>,
+    clock: Arc<Clock>,
+}
+
+impl Pool {
+    fn new(slots: u32, stack: usize) -> Result<Self, EngineError> {
         let mut config = code_config();
+        config.max_wasm_stack(stack).async_stack_size(stack + HOST_STACK);
         let mut pool = PoolingAllocationConfig::new();
         pool.total_component_instances(slots)
             // Counted, and address space of 160 KB a table.
@@ -86,33 +151,31 @@ impl Sandbox {
             .table_keep_resident(16 * 1024)
             .async_stack_keep_resident(16 * 1024);
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
-        let engine = Engine::new(&config).map_err(|e| EngineError(format!("{e:#}")))?;
-        let clock = Clock::start(&engine).map_err(|e| EngineError(format!("no thread: {e}")))?;
-        Ok(Self { engine, slots: Arc::new(Semaphore::new(slots as usize)), clock })
+        let unusable = |why: String| EngineError::Unusable(why);
+        let engine = Engine::new(&config).map_err(|e| unusable(format!("{e:#}")))?;
+        let clock = Clock::start(&engine).map_err(|e| unusable(format!("no thread: {e}")))?;
+        let slots = Arc::new(Semaphore::new(slots as usize));
+        Ok(Self(Arc::new(Engined { engine, slots, clock })))
     }
 
     pub fn engine(&self) -> &Engine {
-        &self.engine
+        &self.0.engine
     }
 
     /// A place in the pool for an instance of so many memories. `None` if none came free in time: a
     /// full pool is an error to wasmtime, so nobody may ask it without one.
-    pub(super) async fn slot(&self, memories: u32) -> Option<OwnedSemaphorePermit> {
-        if let Ok(permit) = Arc::clone(&self.slots).try_acquire_many_owned(memories) {
+    pub async fn slot(&self, memories: u32) -> Option<OwnedSemaphorePermit> {
+        let slots = &self.0.slots;
+        if let Ok(permit) = Arc::clone(slots).try_acquire_many_owned(memories) {
             return Some(permit);
         }
-        let free = Arc::clone(&self.slots).acquire_many_owned(memories);
+        let free = Arc::clone(slots).acquire_many_owned(memories);
         tokio::time::timeout(SLOT_WAIT, free).await.ok()?.ok()
     }
 
     /// Says that guest code runs from now on, so that the clock ticks.
-    pub(super) fn running(&self) -> Running {
-        self.clock.enter()
-    }
-
-    /// Slots in use now.
-    pub fn in_use(&self, slots: u32) -> u32 {
-        slots.saturating_sub(self.slots.available_permits() as u32)
+    pub fn running(&self) -> Running {
+        self.0.clock.enter()
     }
 }
 
@@ -124,8 +187,6 @@ pub(super) fn code_config() -> Config {
         .wasm_component_model(true)
         .concurrency_support(false)
         .epoch_interruption(true)
-        .max_wasm_stack(WASM_STACK)
-        .async_stack_size(FIBER_STACK)
         .memory_init_cow(true)
         .wasm_relaxed_simd(false)
         .cranelift_nan_canonicalization(false);

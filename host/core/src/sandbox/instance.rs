@@ -4,7 +4,8 @@ use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::{Store, UpdateDeadline};
 
 use super::{
-    Limits, Sandbox,
+    Limits,
+    engine::Pool,
     exports::{Exchange, Exports},
     limits::{Guest, ticks},
     wasi::World,
@@ -36,7 +37,7 @@ struct OutOfTime(&'static str);
 pub struct Instance {
     store: Store<Guest>,
     exchange: Exchange,
-    sandbox: Sandbox,
+    pool: Pool,
     step_ticks: u64,
     steps_left: u64,
     steps: u64,
@@ -51,22 +52,22 @@ impl std::fmt::Debug for Instance {
 
 impl Instance {
     pub(super) async fn open(
-        sandbox: &Sandbox,
+        pool: &Pool,
         code: &Exports,
         limits: &Limits,
         operation: &Operation,
         context: &Context,
     ) -> Result<Self, Trap> {
-        let slot = sandbox.slot(code.memories()).await.ok_or(Trap::Full)?;
-        let mut store = store(sandbox, limits, World::new(context.now_ms, context.seed));
-        let exchange = guarded(sandbox, &mut store, async |store: &mut Store<Guest>| {
+        let slot = pool.slot(code.memories()).await.ok_or(Trap::Full)?;
+        let mut store = store(pool, limits, World::new(context.now_ms, context.seed));
+        let exchange = guarded(pool, &mut store, async |store: &mut Store<Guest>| {
             code.open(store, operation, context).await
         })
         .await?;
         Ok(Self {
             store,
             exchange,
-            sandbox: sandbox.clone(),
+            pool: pool.clone(),
             step_ticks: ticks(limits.cpu_per_step),
             steps_left: limits.steps,
             steps: limits.steps,
@@ -82,7 +83,7 @@ impl Instance {
         self.steps_left = self.steps_left.checked_sub(1).ok_or(Trap::Steps(self.steps))?;
         self.store.data_mut().step_ticks = self.step_ticks;
         let exchange = self.exchange;
-        guarded(&self.sandbox, &mut self.store, async |store: &mut Store<Guest>| {
+        guarded(&self.pool, &mut self.store, async |store: &mut Store<Guest>| {
             exchange.step(store, inputs).await
         })
         .await
@@ -95,8 +96,8 @@ impl Instance {
 }
 
 /// A store with every limit set.
-pub(super) fn store(sandbox: &Sandbox, limits: &Limits, world: World) -> Store<Guest> {
-    let mut store = Store::new(sandbox.engine(), Guest::new(limits, world));
+pub(super) fn store(pool: &Pool, limits: &Limits, world: World) -> Store<Guest> {
+    let mut store = Store::new(pool.engine(), Guest::new(limits, world));
     store.limiter(|guest| guest);
     store.set_hostcall_fuel(limits.returned_bytes);
     store.set_max_component_handles(limits.handles);
@@ -118,11 +119,11 @@ pub(super) fn store(sandbox: &Sandbox, limits: &Limits, world: World) -> Store<G
 
 /// Runs guest code with the clock ticking, and sorts out how it ended.
 pub(super) async fn guarded<T>(
-    sandbox: &Sandbox,
+    pool: &Pool,
     store: &mut Store<Guest>,
     call: impl AsyncFnOnce(&mut Store<Guest>) -> wasmtime::Result<T>,
 ) -> Result<T, Trap> {
-    let _running = sandbox.running();
+    let _running = pool.running();
     store.set_epoch_deadline(1);
     call(store).await.map_err(|error| match error.downcast_ref::<OutOfTime>() {
         Some(OutOfTime(limit)) => Trap::Cpu(limit),

@@ -6,7 +6,7 @@ use wasmtime::ResourceLimiter;
 
 use super::{engine::TICK, wasi::World};
 use crate::{
-    config::{ByteSize, PluginGrant, Plugins, SandboxLimits},
+    config::{ByteSize, LARGEST_MEMORY, PluginGrant, Plugins, STACKS, SandboxLimits},
     ids::AdapterName,
 };
 
@@ -16,6 +16,9 @@ pub struct Limits {
     /// All linear memories of an instance together, in bytes. A request of some hundred KB and
     /// its answer fit many times over; a 16 MiB frame of embeddings still does.
     pub memory: usize,
+    /// Stack of guest code, in bytes: return addresses and spilled registers. What an adapter takes
+    /// the address of lies on a stack of its own in linear memory, 64 KiB as bundled ones link it.
+    pub stack: usize,
     /// Guest CPU time of one `step`. Building a request takes 0.05 ms.
     pub cpu_per_step: Duration,
     /// Guest CPU time of a whole exchange: a stream of a million events takes about 5 s.
@@ -43,14 +46,15 @@ pub struct Limits {
     pub wasi: bool,
 }
 
-/// The most memory any adapter can be given: what the pool's slots are laid out for.
-pub const LARGEST_MEMORY: usize = 1 << 30;
+/// The stack of adapters for which nothing else is configured.
+pub const DEFAULT_STACK: usize = 512 * 1024;
 
 impl Default for Limits {
     fn default() -> Self {
         const MIB: usize = 1024 * 1024;
         Self {
             memory: 64 * MIB,
+            stack: DEFAULT_STACK,
             cpu_per_step: Duration::from_millis(200),
             cpu_per_exchange: Duration::from_secs(10),
             returned_bytes: 8 * MIB,
@@ -89,6 +93,7 @@ impl Limits {
         };
         Self {
             memory: size(given.memory, usual.memory).min(LARGEST_MEMORY),
+            stack: size(given.stack, usual.stack).clamp(*STACKS.start(), *STACKS.end()),
             cpu_per_step: given.cpu.unwrap_or(usual.cpu_per_step),
             cpu_per_exchange: given.exchange_cpu.unwrap_or(usual.cpu_per_exchange),
             returned_bytes: size(given.output, usual.returned_bytes),
@@ -207,6 +212,7 @@ mod tests {
     fn every_limit_can_be_configured() {
         let given = SandboxLimits {
             memory: Some(ByteSize(1)),
+            stack: Some(ByteSize(1 << 20)),
             cpu: Some(Duration::from_secs(2)),
             exchange_cpu: Some(Duration::from_secs(3)),
             output: Some(ByteSize(4)),
@@ -221,6 +227,7 @@ mod tests {
         };
         let expected = Limits {
             memory: 1,
+            stack: 1 << 20,
             cpu_per_step: Duration::from_secs(2),
             cpu_per_exchange: Duration::from_secs(3),
             returned_bytes: 4,

@@ -1,4 +1,4 @@
-//! Where adapters run: one engine, a fresh instance for every exchange, no way out.
+//! Where adapters run: a fresh instance for every exchange, no way out.
 //!
 //! A component comes in through [`admission`], which reads its bytes and refuses what has imports
 //! or isn't the contract. One that imports WASI runs where its operator grants that, in the empty

@@ -6,8 +6,9 @@ use keyward_contract::{Descriptor, OperationKind};
 use wasmtime::Store;
 
 use super::{
-    CompileError, Compiler, Instance, Limits, Sandbox, Trap,
+    CompileError, Compiler, EngineError, Instance, Limits, Trap,
     admission::{self, Refusal},
+    engine::Pool,
     exports::{Exports, Unchecked},
     limits::Guest,
     wasi::World,
@@ -25,6 +26,8 @@ pub enum LoadError {
     Refused(#[from] Refusal),
     #[error(transparent)]
     Compile(#[from] CompileError),
+    #[error(transparent)]
+    Engine(#[from] EngineError),
     #[error("its types don't fit the contract: {0}. Rebuild it with the SDK of this version")]
     Types(String),
     #[error("`describe` failed: {0}")]
@@ -39,6 +42,8 @@ impl LoadError {
         match self {
             Self::Compile(error) => error.is_passing(),
             Self::Describe(trap) => *trap == Trap::Full,
+            // Another adapter may give its stack size up.
+            Self::Engine(_) => true,
             Self::Refused(_) | Self::Types(_) | Self::Descriptor(_) => false,
         }
     }
@@ -61,7 +66,7 @@ pub struct Plugin {
     pub request_headers: RequestHeaders,
     pub response_headers: ResponseHeaders,
     limits: Limits,
-    sandbox: Sandbox,
+    pool: Pool,
     code: Exports,
 }
 
@@ -87,10 +92,10 @@ impl Plugin {
         }
         let digest = Digest::of(&bytes);
         let examined = admission::examine(&bytes, limits.wasi)?;
-        let component = compiler.compile(digest, bytes, limits).await?;
-        let sandbox = compiler.sandbox().clone();
+        let pool = compiler.sandbox().pool(limits.stack)?;
+        let component = compiler.compile(digest, bytes, limits, pool.engine()).await?;
         let unchecked = Unchecked::new(&component).map_err(unfit_types)?;
-        let (code, document) = describe(&sandbox, unchecked, &limits.for_describe()).await?;
+        let (code, document) = describe(&pool, unchecked, &limits.for_describe()).await?;
         let (name, descriptor) = read_descriptor(&document).map_err(LoadError::Descriptor)?;
         let unfit = |rule: BadHeaderRule| LoadError::Descriptor(rule.to_string());
         Ok(Self {
@@ -102,7 +107,7 @@ impl Plugin {
             response_headers: ResponseHeaders::new(&descriptor.response_headers).map_err(unfit)?,
             descriptor,
             limits: limits.clone(),
-            sandbox,
+            pool,
             code,
         })
     }
@@ -124,7 +129,7 @@ impl Plugin {
         operation: &contract::Operation,
         context: &contract::Context,
     ) -> Result<Instance, Trap> {
-        Instance::open(&self.sandbox, &self.code, &self.limits, operation, context).await
+        Instance::open(&self.pool, &self.code, &self.limits, operation, context).await
     }
 }
 
@@ -134,22 +139,21 @@ fn unfit_types(error: wasmtime::Error) -> LoadError {
 
 /// Checks the component's functions in an instance that also describes it.
 async fn describe(
-    sandbox: &Sandbox,
+    pool: &Pool,
     unchecked: Unchecked,
     limits: &Limits,
 ) -> Result<(Exports, String), LoadError> {
-    let _slot = sandbox.slot(unchecked.memories()).await.ok_or(Trap::Full)?;
+    let _slot = pool.slot(unchecked.memories()).await.ok_or(Trap::Full)?;
     // What an adapter says of itself doesn't hang on the time or on chance.
-    let mut store = super::instance::store(sandbox, limits, World::new(0, 0));
-    let checked =
-        super::instance::guarded(sandbox, &mut store, async |store: &mut Store<Guest>| {
-            let instance = unchecked.instantiate(store).await?;
-            // A type that doesn't fit is no trap: it comes out as a value.
-            match unchecked.check(store, &instance).await {
-                Ok((exports, document)) => Ok(Ok((exports, document?))),
-                Err(unfit) => Ok(Err(unfit)),
-            }
-        });
+    let mut store = super::instance::store(pool, limits, World::new(0, 0));
+    let checked = super::instance::guarded(pool, &mut store, async |store: &mut Store<Guest>| {
+        let instance = unchecked.instantiate(store).await?;
+        // A type that doesn't fit is no trap: it comes out as a value.
+        match unchecked.check(store, &instance).await {
+            Ok((exports, document)) => Ok(Ok((exports, document?))),
+            Err(unfit) => Ok(Err(unfit)),
+        }
+    });
     checked.await?.map_err(unfit_types)
 }
 

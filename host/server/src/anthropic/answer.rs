@@ -354,7 +354,8 @@ impl MessageFolder {
                 let (thinking, _) = self.thinking()?;
                 push(thinking, delta.text);
             }
-            Event::ThinkingSignature(delta) if delta.choice == CHOICE => {
+            // An empty one signs nothing.
+            Event::ThinkingSignature(delta) if delta.choice == CHOICE && !delta.text.is_empty() => {
                 *self.thinking()?.1 = delta.text;
             }
             Event::RedactedThinking(delta) if delta.choice == CHOICE => {

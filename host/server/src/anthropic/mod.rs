@@ -1,12 +1,13 @@
 //! Anthropic's dialect, so that its SDKs work unchanged with another base URL.
 //!
-//! - [`request`] reads what callers send;
+//! - [`request`] reads what callers send, [`beta`] which of the vendor's trials they take part in;
 //! - [`answer`] and [`stream`] write events as whole or streamed messages;
 //! - [`tokens`] counts a prompt's tokens, [`models`] lists models;
 //! - [`error`] gives failures the shape from which SDKs make their exceptions;
 //! - this file joins them to the gateway.
 
 pub mod answer;
+mod beta;
 pub mod error;
 pub mod models;
 pub mod request;
@@ -17,7 +18,7 @@ use std::sync::Arc;
 
 use axum::{Extension, Router, body::Body, extract::State, response::Response, routing::post};
 use http::{HeaderMap, StatusCode};
-use keyward::Failure;
+use keyward::{Failure, gateway::Call};
 
 use self::{
     answer::{Identity, MessageFolder},
@@ -30,7 +31,7 @@ use crate::{
         answer::{streamed, whole},
         parse,
     },
-    surface::{Arrival, Surface},
+    surface::Surface,
 };
 
 /// The dialect's errors.
@@ -59,18 +60,16 @@ pub fn routes() -> Router<Arc<Surface>> {
 
 async fn messages(
     State(surface): State<Arc<Surface>>,
-    Extension(Arrival { id, caller }): Extension<Arrival>,
+    Extension(call): Extension<Call>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Refused> {
     let received = surface.intake.receive(body).await?;
-    let MessagesRequest { chat, mut warnings } = parse(received, request::parse_messages).await?;
-    if headers.contains_key("anthropic-beta") {
-        // Which of the vendor's trials to take part in is in the provider's settings.
-        request::dropped(&mut warnings, "anthropic-beta");
-    }
+    let MessagesRequest { mut chat, mut warnings } =
+        parse(received, request::parse_messages).await?;
+    chat.extra.extend(beta::fields(&headers, &mut warnings));
     let stream = chat.stream;
-    let answer = surface.gateway.chat(id, chat, caller).await?;
+    let answer = surface.gateway.chat(call, chat).await?;
     let identity = Identity::new(answer.request, &answer.model);
     Ok(if stream {
         streamed::<Anthropic, _>(answer, EventWriter::new(identity, warnings)).await

@@ -143,7 +143,8 @@ impl EventWriter {
                 self.thinking(false, out)?;
                 self.delta(&Delta::Thinking { thinking: &delta.text }, out);
             }
-            Event::ThinkingSignature(delta) if delta.choice == CHOICE => {
+            // An empty one signs nothing.
+            Event::ThinkingSignature(delta) if delta.choice == CHOICE && !delta.text.is_empty() => {
                 self.thinking(true, out)?;
                 self.delta(&Delta::Signature { signature: &delta.text }, out);
             }

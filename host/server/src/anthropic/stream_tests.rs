@@ -133,6 +133,17 @@ fn a_text_is_streamed_as_anthropic_does() {
 }
 
 #[test]
+fn an_empty_signature_ends_no_thinking() {
+    let signature = |text: &str| Event::ThinkingSignature(delta(text));
+    let thinks = |text: &str| Event::Thinking(delta(text));
+    let given = [signature(""), thinks("a"), signature(""), thinks("b"), signature("s")];
+    let streamed = accumulated(&write(&given));
+    assert_eq!(streamed, folded(&given));
+    let block = json!({"type": "thinking", "thinking": "ab", "signature": "s"});
+    assert_eq!(streamed["content"], json!([block]));
+}
+
+#[test]
 fn an_empty_stream_has_a_beginning_and_an_end() {
     let kinds: Vec<Value> = write(&[]).iter().map(|event| event["type"].clone()).collect();
     assert_eq!(kinds, ["message_start", "message_delta", "message_stop"]);

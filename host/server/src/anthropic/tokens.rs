@@ -13,12 +13,13 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{HeaderMap, HeaderValue};
+use keyward::gateway::Call;
 use serde::Serialize;
 
-use super::{Refused, request};
+use super::{Refused, beta, request};
 use crate::{
-    dialect::{answer::as_json, parse},
-    surface::{Arrival, Surface},
+    dialect::{answer::as_json, events::Warnings, parse},
+    surface::Surface,
 };
 
 #[derive(Serialize)]
@@ -28,12 +29,15 @@ struct TokensCount {
 
 pub async fn count(
     State(surface): State<Arc<Surface>>,
-    Extension(Arrival { id, .. }): Extension<Arrival>,
+    Extension(call): Extension<Call>,
+    headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Refused> {
     let received = surface.intake.receive(body).await?;
-    let request::CountRequest { chat, fields } = parse(received, request::parse_count).await?;
-    let counted = surface.gateway.count_tokens(id, &chat, fields).await?;
+    let request::CountRequest { chat, mut fields } = parse(received, request::parse_count).await?;
+    // What isn't a trial's name can't change the count.
+    fields.extend(beta::fields(&headers, &mut Warnings::default()));
+    let counted = surface.gateway.count_tokens(&call, chat, fields).await?;
     let mut headers = HeaderMap::with_capacity(4);
     for (name, value) in [
         ("x-keyward-provider", counted.provider.as_str()),

@@ -18,6 +18,8 @@ use keyward::gateway::Gateway;
 
 use crate::{
     access::Peer,
+    body::MAX_BODY,
+    operator,
     serve::{Listener, serve},
     surface,
 };
@@ -35,7 +37,9 @@ pub fn socket_path(data: &Path) -> PathBuf {
 /// Everything the owner of the data folder may ask: this API, and the callers' dialects without a
 /// token.
 pub fn router(gateway: Gateway) -> Router {
-    routes::router(gateway.clone()).merge(surface::open_router(gateway))
+    routes::router(gateway.clone())
+        .merge(operator::routes(gateway.clone(), MAX_BODY))
+        .merge(surface::open_router(gateway))
 }
 
 /// How long a running request may take after a shutdown. Requests here are short.

@@ -7,7 +7,11 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use keyward::{Failure, FailureKind, Fault, gateway::Answer};
+use keyward::{
+    Failure, FailureKind, Fault,
+    gateway::Answer,
+    routing::carry::{Tried, TriedOutcome},
+};
 
 use super::{
     Dialect, Folder,
@@ -73,7 +77,9 @@ fn headers(answer: &Answer, warnings: &Warnings) -> HeaderMap {
     static PROVIDER: HeaderName = HeaderName::from_static("x-keyward-provider");
     static MODEL: HeaderName = HeaderName::from_static("x-keyward-model");
     static ATTEMPTS: HeaderName = HeaderName::from_static("x-keyward-attempts");
+    static TRIED: HeaderName = HeaderName::from_static("x-keyward-tried");
     static OVERHEAD: HeaderName = HeaderName::from_static("x-keyward-overhead-us");
+    static CACHE: HeaderName = HeaderName::from_static("x-keyward-cache");
     static WARNINGS: HeaderName = HeaderName::from_static("x-keyward-warnings");
 
     let mut headers = HeaderMap::with_capacity(12);
@@ -85,12 +91,33 @@ fn headers(answer: &Answer, warnings: &Warnings) -> HeaderMap {
     put(&PROVIDER, HeaderValue::from_str(answer.provider.as_str()));
     put(&MODEL, HeaderValue::from_str(answer.model.as_str()));
     put(&ATTEMPTS, Ok(answer.attempts.into()));
+    if answer.tried.len() > 1 {
+        put(&TRIED, HeaderValue::from_str(&tried(&answer.tried)));
+    }
+    if let Some(cache) = answer.cache() {
+        put(&CACHE, Ok(HeaderValue::from_static(cache.as_str())));
+    }
     let overhead = u64::try_from(answer.overhead().as_micros()).unwrap_or(u64::MAX);
     put(&OVERHEAD, Ok(overhead.into()));
     if let Some(warnings) = warnings.header() {
         put(&WARNINGS, Ok(warnings));
     }
     headers
+}
+
+/// Who was tried and what came of it, as "openai/gpt-5=rate-limited, azure/gpt-5=answered".
+fn tried(tried: &[Tried]) -> String {
+    let one = |tried: &Tried| {
+        let outcome = match &tried.outcome {
+            TriedOutcome::Answered => "answered",
+            TriedOutcome::Overtaken => "overtaken",
+            TriedOutcome::Cached => "cached",
+            TriedOutcome::Failed { kind, .. } => kind.as_str(),
+            TriedOutcome::Skipped { .. } => "skipped",
+        };
+        format!("{}/{}={outcome}", tried.provider, tried.model)
+    };
+    tried.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
 /// What every failure says of itself in its headers: its kind, whose fault it was, and when to come

@@ -28,7 +28,9 @@ use axum::{
     routing::{any, get, post},
 };
 use http::{HeaderName, HeaderValue, Method, StatusCode, Uri};
-use keyward::{Failure, contract::Warning, ids::ModelName, operation::Chat, operation::Embed};
+use keyward::{
+    Failure, contract::Warning, gateway::Call, ids::ModelName, operation::Chat, operation::Embed,
+};
 use serde_json::json;
 
 use self::{
@@ -44,10 +46,12 @@ use crate::{
         events::Warnings,
         parse,
     },
-    surface::{Arrival, Surface},
+    surface::Surface,
 };
 
-/// The version of Ollama whose API this is. Clients turn features on by it.
+/// The version of Ollama whose API this is, for clients that ask before they talk. Some insist on one:
+/// VS Code's Copilot and Raycast on 0.6.4, Continue on 0.6.5, others on 0.14.2. From 0.32 on clients
+/// expect capabilities in `/api/tags`, which has none here.
 const API_VERSION: &str = "0.21.0";
 
 /// The dialect's errors.
@@ -92,29 +96,29 @@ pub fn routes() -> Router<Arc<Surface>> {
 
 async fn chat(
     State(surface): State<Arc<Surface>>,
-    Extension(arrival): Extension<Arrival>,
+    Extension(call): Extension<Call>,
     body: Body,
 ) -> Result<Response, Refused> {
     let began = Instant::now();
     let received = surface.intake.receive(body).await?;
     let request = parse(received, request::parse_chat).await?;
-    Ok(answer(&surface, arrival, request, Form::Chat, began).await?)
+    Ok(answer(&surface, call, request, Form::Chat, began).await?)
 }
 
 async fn generate(
     State(surface): State<Arc<Surface>>,
-    Extension(arrival): Extension<Arrival>,
+    Extension(call): Extension<Call>,
     body: Body,
 ) -> Result<Response, Refused> {
     let began = Instant::now();
     let received = surface.intake.receive(body).await?;
     let request = parse(received, request::parse_generate).await?;
-    Ok(answer(&surface, arrival, request, Form::Generate, began).await?)
+    Ok(answer(&surface, call, request, Form::Generate, began).await?)
 }
 
 async fn answer(
     surface: &Surface,
-    Arrival { id, caller }: Arrival,
+    call: Call,
     request: Request,
     form: Form,
     began: Instant,
@@ -129,7 +133,8 @@ async fn answer(
     let (asked, stream, clock) = (chat.model.clone(), chat.stream, Clock::since(began));
     let model = models::resolve(&surface.gateway, asked.clone()).await;
     let chat = Chat { model, ..chat };
-    let answer = surface.gateway.chat(id, chat, caller).await;
+    let id = call.id;
+    let answer = surface.gateway.chat(call, chat).await;
     let answer = answer.map_err(|failure| error::named(failure, &asked))?;
     let head = Head::new(form, asked.as_str());
     Ok(if stream {
@@ -159,37 +164,37 @@ fn loaded(model: &ModelName, unload: bool, form: Form, began: Instant) -> Respon
 
 async fn embed_all(
     State(surface): State<Arc<Surface>>,
-    Extension(arrival): Extension<Arrival>,
+    Extension(call): Extension<Call>,
     body: Body,
 ) -> Result<Response, Refused> {
     let began = Instant::now();
     let received = surface.intake.receive(body).await?;
     let embed = parse(received, embed::parse_embed).await?;
     let shape = Shape::All { model: embed.model.as_str().to_owned() };
-    Ok(vectors(&surface, arrival, embed, shape, began).await?)
+    Ok(vectors(&surface, call, embed, shape, began).await?)
 }
 
 async fn embed_one(
     State(surface): State<Arc<Surface>>,
-    Extension(arrival): Extension<Arrival>,
+    Extension(call): Extension<Call>,
     body: Body,
 ) -> Result<Response, Refused> {
     let began = Instant::now();
     let received = surface.intake.receive(body).await?;
     let embed = parse(received, embed::parse_embeddings).await?;
-    Ok(vectors(&surface, arrival, embed, Shape::One, began).await?)
+    Ok(vectors(&surface, call, embed, Shape::One, began).await?)
 }
 
 async fn vectors(
     surface: &Surface,
-    Arrival { id, caller }: Arrival,
+    call: Call,
     embed: Embed,
     shape: Shape,
     began: Instant,
 ) -> Result<Response, Failure> {
     let (asked, inputs) = (embed.model.clone(), embed.inputs.len());
     let model = models::resolve(&surface.gateway, asked.clone()).await;
-    let answer = surface.gateway.embed(id, Embed { model, ..embed }, caller).await;
+    let answer = surface.gateway.embed(call, Embed { model, ..embed }).await;
     let answer = answer.map_err(|failure| error::named(failure, &asked))?;
     let folder = EmbedFolder::new(shape, inputs, Clock::since(began));
     Ok(whole::<Ollama>(answer, folder).await)

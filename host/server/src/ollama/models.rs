@@ -177,7 +177,7 @@ pub fn parse_show(body: &[u8]) -> Result<ModelName, Failure> {
     request::model(wire.model.or(wire.name))
 }
 
-/// `POST /api/show`.
+/// `POST /api/show`: what the operator, the vendor's list or the adapter says of it.
 ///
 /// # Errors
 /// If no provider has the model.
@@ -196,21 +196,18 @@ pub async fn show(gateway: &Gateway, asked: &ModelName) -> Result<Response, Fail
 
     let found = find(gateway, asked).await?;
     let snapshot = gateway.snapshot();
-    let state = snapshot.providers.get(found.provider.as_str());
-    let provider = state.and_then(ProviderState::ready);
     let name = named(&snapshot, &found.id).map_or_else(|| found.id.clone(), |(_, model)| model);
-    let known = provider.and_then(|provider| {
-        let name = provider.listed(&name).unwrap_or(&name);
-        provider.plugin.descriptor.models.iter().find(|model| model.id == name.as_str())
-    });
+    let facts = gateway.model_facts(found.provider.as_str()).await?;
+    let known = facts.iter().find(|one| one.id == name || one.alias.as_ref() == Some(&name));
     let family = found.provider.as_str();
     let mut model_info = Map::new();
     model_info.insert("general.architecture".into(), json!(family));
     model_info.insert("general.basename".into(), json!(name.as_str()));
     if let Some(tokens) = known.and_then(|model| model.context_window) {
-        model_info.insert(format!("{family}.context_length"), json!(tokens));
+        model_info.insert(format!("{family}.context_length"), json!(tokens.value));
     }
-    let capabilities = known.map(|model| capabilities(&model.capabilities)).unwrap_or_default();
+    let capabilities = known.and_then(|model| model.capabilities.as_ref());
+    let capabilities = capabilities.map(|words| capabilities_of(&words.value)).unwrap_or_default();
     let shown = Shown {
         license: "",
         modelfile: format!("FROM {}\n", found.id),
@@ -220,13 +217,13 @@ pub async fn show(gateway: &Gateway, asked: &ModelName) -> Result<Response, Fail
         model_info,
         // What isn't known can't be ruled out, and without it clients wouldn't even chat.
         capabilities: if capabilities.is_empty() { vec!["completion"] } else { capabilities },
-        modified_at: time(found.created),
+        modified_at: time(found.created.or(known.and_then(|model| model.created))),
     };
     Ok(as_json(serde_json::to_vec(&shown).unwrap_or_default()).into_response())
 }
 
 /// The contract's words in Ollama's.
-fn capabilities(known: &[String]) -> Vec<&str> {
+fn capabilities_of(known: &[String]) -> Vec<&str> {
     let word = |word: &'_ String| match word.as_str() {
         "chat" => "completion",
         "embed" => "embedding",
@@ -291,6 +288,6 @@ mod tests {
     fn capabilities_are_told_in_ollamas_words() {
         let known = ["chat", "tools", "images", "reasoning", "embed"].map(str::to_owned);
         let expected = ["completion", "tools", "vision", "thinking", "embedding"];
-        assert_eq!(capabilities(&known), expected);
+        assert_eq!(capabilities_of(&known), expected);
     }
 }

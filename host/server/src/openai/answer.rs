@@ -269,17 +269,17 @@ impl ChatFolder {
                 }
             }
             Event::Logprobs(piece) => self.choice(piece.choice)?.add_logprobs(&piece.json),
-            Event::Media(media) => {
-                let choice = self.choice(media.choice)?;
-                match media.kind {
-                    MediaKind::Audio => {
-                        push(choice.audio.get_or_insert_default(), media.base64);
-                    }
-                    MediaKind::Image => choice.images.push(Image::new(&media)),
-                    // This dialect has no place for them.
-                    MediaKind::Video | MediaKind::File => {}
+            Event::Media(media) => match media.kind {
+                MediaKind::Audio => {
+                    let audio = &mut self.choice(media.choice)?.audio;
+                    push(audio.get_or_insert_default(), media.base64);
                 }
-            }
+                MediaKind::Image => {
+                    self.choice(media.choice)?.images.push(Image::new(&media));
+                }
+                // This dialect has no place for them.
+                MediaKind::Video | MediaKind::File => {}
+            },
             Event::Usage(usage) => self.counts.add(&usage),
             Event::Finish(finish) => {
                 let choice = self.choice(finish.choice)?;

@@ -276,3 +276,15 @@ fn warnings_become_one_safe_header() {
     }
     assert!(warnings.header().unwrap().len() <= MAX_WARNINGS);
 }
+
+#[test]
+fn what_has_no_place_opens_no_choice() {
+    let video = MediaOutput {
+        choice: 7,
+        kind: MediaKind::Video,
+        media_type: "video/mp4".into(),
+        base64: "AAAA".into(),
+    };
+    let answer = fold(vec![Event::Text(delta(0, "a")), Event::Media(video)]);
+    assert_eq!(answer["choices"].as_array().unwrap().len(), 1);
+}

@@ -31,7 +31,8 @@ use axum::{
 use http::{HeaderMap, StatusCode, Uri};
 use keyward::{
     Failure, FailureKind,
-    gateway::{Answer, ListedModel},
+    gateway::{Answer, Call, ListedModel},
+    operation::Chat,
 };
 use serde::Serialize;
 
@@ -43,12 +44,13 @@ use self::{
 };
 use crate::{
     anthropic,
+    body::Received,
     dialect::{
         self, Dialect,
         answer::{as_json, streamed, whole},
         parse,
     },
-    surface::{Arrival, Surface},
+    surface::Surface,
 };
 
 /// The dialect's errors.
@@ -77,13 +79,13 @@ pub fn routes() -> Router<Arc<Surface>> {
 
 async fn chat(
     State(surface): State<Arc<Surface>>,
-    Extension(Arrival { id, caller }): Extension<Arrival>,
+    Extension(call): Extension<Call>,
     body: Body,
 ) -> Result<Response, Refused> {
     let received = surface.intake.receive(body).await?;
     let ChatRequest { chat, include_usage } = parse(received, request::parse_chat).await?;
     let stream = chat.stream;
-    let answer = surface.gateway.chat(id, chat, caller).await?;
+    let answer = surface.gateway.chat(call, chat).await?;
     let identity = identity(&answer);
     Ok(if stream {
         streamed::<OpenAi, _>(answer, ChunkWriter::new(identity, include_usage)).await
@@ -92,15 +94,23 @@ async fn chat(
     })
 }
 
+/// A chat that isn't carried out.
+///
+/// # Errors
+/// As for one that is.
+pub async fn read_chat(received: Received) -> Result<Chat, Failure> {
+    Ok(parse(received, request::parse_chat).await?.chat)
+}
+
 async fn embed(
     State(surface): State<Arc<Surface>>,
-    Extension(Arrival { id, caller }): Extension<Arrival>,
+    Extension(call): Extension<Call>,
     body: Body,
 ) -> Result<Response, Refused> {
     let received = surface.intake.receive(body).await?;
     let embed = parse(received, embeddings::parse_embed).await?;
     let (inputs, base64) = (embed.inputs.len(), embed.base64);
-    let answer = surface.gateway.embed(id, embed, caller).await?;
+    let answer = surface.gateway.embed(call, embed).await?;
     let folder = EmbeddingsFolder::new(identity(&answer), inputs, base64);
     Ok(whole::<OpenAi>(answer, folder).await)
 }
@@ -131,7 +141,7 @@ impl<'a> From<&'a ListedModel> for Model<'a> {
 
 async fn models(
     State(surface): State<Arc<Surface>>,
-    Extension(arrival): Extension<Arrival>,
+    Extension(call): Extension<Call>,
     headers: HeaderMap,
     uri: Uri,
 ) -> Response {
@@ -143,7 +153,7 @@ async fn models(
 
     let models = surface.gateway.models().await;
     if anthropic::models::wanted(&headers) {
-        return anthropic::error::named(anthropic::models::list(&models, &uri), arrival.id);
+        return anthropic::error::named(anthropic::models::list(&models, &uri), call.id);
     }
     let list = List { object: "list", data: models.iter().map(Model::from).collect() };
     as_json(serde_json::to_vec(&list).unwrap_or_default()).into_response()
@@ -152,13 +162,13 @@ async fn models(
 /// The id may hold slashes, as `provider/model` does, written as they are or percent-encoded.
 async fn model(
     State(surface): State<Arc<Surface>>,
-    Extension(arrival): Extension<Arrival>,
+    Extension(call): Extension<Call>,
     headers: HeaderMap,
     Path(id): Path<String>,
 ) -> Response {
     let models = surface.gateway.models().await;
     if anthropic::models::wanted(&headers) {
-        return anthropic::error::named(anthropic::models::one(&models, &id), arrival.id);
+        return anthropic::error::named(anthropic::models::one(&models, &id), call.id);
     }
     match models.iter().find(|model| model.id.as_str() == id) {
         Some(model) => {

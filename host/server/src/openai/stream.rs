@@ -421,6 +421,10 @@ impl StreamWriter for ChunkWriter {
         if let (true, Some(usage)) = (self.include_usage, answer::Usage::of(&self.counts)) {
             self.chunk(None, Some(&usage), out);
         }
+        if !self.once.is_empty() || self.prefix.is_empty() {
+            // Fields that came behind the last chunk. Many clients take no chunk without a choice.
+            self.delta(self.choices[0].index, Delta::default(), out);
+        }
         out.extend_from_slice(b"data: [DONE]\n\n");
     }
 

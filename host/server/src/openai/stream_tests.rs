@@ -196,6 +196,18 @@ fn known_answer_fields_are_repeated_and_others_written_once() {
 }
 
 #[test]
+fn answer_fields_that_come_after_the_end_are_told() {
+    for (name, json) in [("x_vendor", "1"), ("service_tier", "\"flex\"")] {
+        let end: &[Event] = &[Event::Text(delta(0, "a")), finish(0, FinishReason::Stop)];
+        let all = write_with(false, &[end, &[attribute_event(name, json)]]);
+        let [.., last, done] = all.as_slice() else { panic!("{all:?}") };
+        assert_eq!(done, "[DONE]");
+        assert_eq!(last[name].to_string(), json);
+        assert_eq!(last["choices"][0]["delta"], json!({}));
+    }
+}
+
+#[test]
 fn every_choice_ends_once_and_an_empty_answer_too() {
     let all = write(&[
         Event::Text(delta(0, "a")),

@@ -12,7 +12,7 @@ use keyward_sdk::{
     json::{self, Members},
     openai_wire,
 };
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::IgnoredAny};
 use serde_json::value::RawValue;
 
 use super::error;
@@ -160,7 +160,10 @@ impl Answer {
             | "response.reasoning_text.done"
             | "keepalive" => {}
             // Progress of the vendor's own tools, and kinds of event that don't exist yet.
-            _ if self.native => out.attribute("event", data),
+            _ if self.native => {
+                json::parse::<IgnoredAny>(data)?;
+                out.attribute("event", data);
+            }
             _ => {}
         }
         Ok(())

@@ -162,7 +162,7 @@ impl<'a> Conversation<'a> {
         // The message's own fields belong to the first item that is a message.
         let mut own = Some(extra);
         while let Some((part, after)) = rest.split_first() {
-            let content = rest.iter().take_while(|part| is_content(part)).count();
+            let content = rest.iter().take_while(|part| is_content(message.role, part)).count();
             if content > 0 {
                 let (parts, after) = rest.split_at(content);
                 let content = self.content(message.role, parts, out)?;
@@ -319,12 +319,20 @@ impl<'a> Conversation<'a> {
     }
 }
 
-/// True for parts that stand in a message's content, false for those that are items.
-fn is_content(part: &Part) -> bool {
+/// True for parts that stand in a message's content, false for those that are items. Of unknown
+/// kinds the model makes items; what others say are parts of it, but for
+/// results of tools and references.
+fn is_content(role: Role, part: &Part) -> bool {
     match &part.body {
         PartBody::Text(_) | PartBody::Media(_) | PartBody::Refusal(_) => true,
         PartBody::Other(other) => {
-            other.kind.starts_with("input_") || other.kind.starts_with("output_")
+            let kind = &other.kind;
+            let item = kind.ends_with("_output")
+                || kind.ends_with("_response")
+                || kind == "item_reference";
+            kind.starts_with("input_")
+                || kind.starts_with("output_")
+                || (role != Role::Assistant && !item)
         }
         PartBody::ToolCall(_) | PartBody::Thinking(_) | PartBody::RedactedThinking(_) => false,
     }

@@ -184,7 +184,10 @@ impl<'a> Request<'a> {
                 in_text.0.push((name, field));
             } else if let Some(name) = name.strip_prefix("reasoning.") {
                 in_reasoning.0.push((name, field));
-            } else if !OWN_MEMBERS.contains(&name) {
+            } else if !OWN_MEMBERS.contains(&name)
+                // A choice that the contract has no words for is sent as the caller wrote it.
+                || (name == "tool_choice" && chat.tool_choice.is_none())
+            {
                 extra.0.push((name, field));
             }
         }

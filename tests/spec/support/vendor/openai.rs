@@ -49,6 +49,23 @@ pub fn answer(request: &Recorded, key: &str) -> Vec<Act> {
     }
 }
 
+/// As [`answer`], but to a chat with any model in the same way: by saying what was said.
+pub fn plain_answer(request: &Recorded, key: &str) -> Vec<Act> {
+    let bearer = format!("Bearer {key}");
+    if request.path() != "/v1/chat/completions"
+        || request.header("authorization") != Some(bearer.as_str())
+    {
+        return answer(request, key);
+    }
+    match read_chat(&request.json()) {
+        Ok(asked) => {
+            let asked = Asked { model: "plain-model".into(), ..asked };
+            script::chat(&OpenAi, &asked, request)
+        }
+        Err((message, param)) => refuse(&message, param),
+    }
+}
+
 fn refuse(message: &str, param: &str) -> Vec<Act> {
     let body = json!({ "error": {
         "message": message, "type": "invalid_request_error", "param": param, "code": null,
@@ -61,7 +78,7 @@ fn model(id: &str) -> Value {
 }
 
 /// Reads a request as strictly as the vendor does where an adapter could get it wrong.
-fn read_chat(body: &Value) -> Result<Asked, (String, &'static str)> {
+pub fn read_chat(body: &Value) -> Result<Asked, (String, &'static str)> {
     let mut asked = Asked {
         model: text(&body["model"])
             .ok_or_else(|| ("you must provide a model parameter".to_owned(), "model"))?,

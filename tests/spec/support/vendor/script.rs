@@ -85,7 +85,7 @@ pub fn chat(protocol: &dyn Protocol, asked: &Asked, request: &Recorded) -> Vec<A
     match name {
         "status" => return status(protocol, asked, number),
         "error-in" => return reply_json(200, &[], &protocol.error(500, asked)),
-        "reflect" | "reflect-split" | "reflect-error" => {
+        "reflect" | "reflect-split" | "reflect-words" | "reflect-error" => {
             return reflect(protocol, asked, request, name);
         }
         "redirect" => {
@@ -269,7 +269,7 @@ fn status(protocol: &dyn Protocol, asked: &Asked, number: Option<u64>) -> Vec<Ac
 }
 
 /// A vendor that sends back what it was sent, credential and all: in a header, in the answer's
-/// text, cut between two pieces, or in an error.
+/// text, cut between two pieces, word by word, or in an error.
 fn reflect(protocol: &dyn Protocol, asked: &Asked, request: &Recorded, name: &str) -> Vec<Act> {
     let secret = ["authorization", "x-api-key", "api-key", "x-goog-api-key"]
         .into_iter()
@@ -283,7 +283,11 @@ fn reflect(protocol: &dyn Protocol, asked: &Asked, request: &Recorded, name: &st
         replace_strings(&mut body, &format!("you sent {secret}"));
         return reply_json(400, &headers, &body);
     }
-    let text = vec![format!("you sent {secret} to me")];
+    let mut text = vec![format!("you sent {secret} to me")];
+    if name == "reflect-words" {
+        // As a model's tokens come: each in an event of its own, with a part of the secret.
+        text = text[0].as_bytes().chunks(7).map(word).collect();
+    }
     let turn =
         Turn { text, usage: Usage { input: 3, output: 4, ..Usage::default() }, ..Turn::default() };
     if asked.stream {
@@ -297,6 +301,10 @@ fn reflect(protocol: &dyn Protocol, asked: &Asked, request: &Recorded, name: &st
     } else {
         reply_json(200, &headers, &protocol.whole(asked, &turn))
     }
+}
+
+fn word(ascii: &[u8]) -> String {
+    String::from_utf8_lossy(ascii).into_owned()
 }
 
 /// Puts `text` in the place of every `message` or `error` that is a string.

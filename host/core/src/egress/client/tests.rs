@@ -824,6 +824,23 @@ async fn what_is_not_http_is_a_malformed_answer() {
 }
 
 #[tokio::test]
+async fn an_answer_of_two_lengths_leaves_no_connection_behind() {
+    for head in ["200 OK", "302 Found\r\nLocation: /elsewhere", "500 No"] {
+        let script = format!(
+            "HTTP/1.1 {head}\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{{}}\r\n0\r\n\r\n"
+        );
+        let vendor = Vendor::start(vec![say(script)]).await;
+        let target = vendor.target();
+        let client = client(&target);
+        for asked in 1..=3 {
+            let failure = client.send(post(&target)).await.unwrap_err();
+            assert_eq!(code(&failure), ("bad_http", FailureKind::MalformedAnswer), "{head}");
+            assert_eq!(vendor.seen.connections.load(Ordering::SeqCst), asked, "{head}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn broken_chunks_are_an_error() {
     for size in ["ffffffffffffffffff", "zz", "-1"] {
         let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\ndata\r\n";

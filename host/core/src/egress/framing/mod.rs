@@ -34,7 +34,7 @@ const KEEP_BUFFER: usize = 64 << 10;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrameLimits {
-    /// Bytes of one frame, name included, at most.
+    /// Bytes of one frame, name included, at most; and of one line, with what surrounds its text.
     pub frame: usize,
 }
 
@@ -232,10 +232,8 @@ impl Lines {
 }
 
 fn emit_line(line: &[u8], max: usize, out: &mut Vec<Frame>) -> Result<(), FramingError> {
+    check_length(line.len(), max)?;
     let line = line.trim_ascii();
-    if line.len() > max {
-        return Err(FramingError::TooLarge(max));
-    }
     if !line.is_empty() {
         let data = utf8(line, "a line")?.to_owned();
         out.push(Frame { name: String::new(), data });
@@ -325,10 +323,13 @@ fn utf8<'a>(bytes: &'a [u8], what: &'static str) -> Result<&'a str, FramingError
     str::from_utf8(bytes).map_err(|_| FramingError::InvalidUtf8(what))
 }
 
+/// Refuses what [`append`] would refuse if it came in pieces, so that the limit doesn't depend on it.
+fn check_length(length: usize, max: usize) -> Result<(), FramingError> {
+    if length > max { Err(FramingError::TooLarge(max)) } else { Ok(()) }
+}
+
 fn append(buffer: &mut Vec<u8>, bytes: &[u8], max: usize) -> Result<(), FramingError> {
-    if bytes.len() > max.saturating_sub(buffer.len()) {
-        return Err(FramingError::TooLarge(max));
-    }
+    check_length(buffer.len() + bytes.len(), max)?;
     buffer.extend_from_slice(bytes);
     Ok(())
 }

@@ -8,7 +8,7 @@
 
 use memchr::memchr2;
 
-use super::{Bom, Frame, FramingError, append, is_whole_json, reuse, utf8};
+use super::{Bom, Frame, FramingError, append, check_length, is_whole_json, reuse, utf8};
 
 /// What OpenAI and those who copy it send as the last event.
 const LAST: &str = "[DONE]";
@@ -47,6 +47,8 @@ impl Sse {
         }
         while let Some(end) = memchr2(b'\n', b'\r', bytes) {
             if self.line.is_empty() {
+                // As if it had come in pieces.
+                check_length(end, self.max)?;
                 self.take_line(&bytes[..end], out)?;
             } else {
                 append(&mut self.line, &bytes[..end], self.max)?;

@@ -29,6 +29,7 @@ use axum::{
     routing::{get, post},
 };
 use http::StatusCode;
+use keyward::gateway::Call;
 
 use self::{answer::ResponseFolder, request::ResponsesRequest, stream::EventWriter};
 use super::{OpenAi, Refused, error, identity};
@@ -37,7 +38,7 @@ use crate::{
         answer::{streamed, whole},
         parse,
     },
-    surface::{Arrival, Surface},
+    surface::Surface,
 };
 
 pub fn routes() -> Router<Arc<Surface>> {
@@ -50,13 +51,14 @@ pub fn routes() -> Router<Arc<Surface>> {
 
 async fn create(
     State(surface): State<Arc<Surface>>,
-    Extension(Arrival { id, caller }): Extension<Arrival>,
+    Extension(call): Extension<Call>,
     body: Body,
 ) -> Result<Response, Refused> {
     let received = surface.intake.receive(body).await?;
     let ResponsesRequest { chat, asked } = parse(received, request::parse_response).await?;
     let stream = chat.stream;
-    let answer = surface.gateway.chat(id, chat, caller).await?;
+    let id = call.id;
+    let answer = surface.gateway.chat(call, chat).await?;
     let mut identity = identity(&answer);
     identity.id = format!("resp_{:032x}", id.0);
     Ok(if stream {

@@ -89,6 +89,7 @@ impl EventWriter {
             return Ok(());
         }
         members.remove("sequence_number");
+        members.remove("output_index");
         members.remove("error");
         let place;
         if let Some(id) = text(members.get("item_id").copied()) {

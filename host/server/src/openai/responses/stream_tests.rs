@@ -350,6 +350,9 @@ fn an_adapter_cannot_pass_off_its_own_events_as_the_hosts() {
     sent.push(attribute_event("event", r#"{"type":7}"#));
     let all = write(&sent);
     assert_eq!(all.len(), write(&[text("Hi")]).len());
+    // A place is told of items alone, for it is one in this stream.
+    let all = write(&[vendors(&json!({ "type": "response.odd", "output_index": 7, "a": 1 }))]);
+    assert_eq!(all[2], json!({ "type": "response.odd", "a": 1 }));
     // An error that an SDK would raise can't be hidden in one either.
     let all =
         write(&[vendors(&json!({ "type": "response.odd", "error": { "message": "no" }, "a": 1 }))]);

@@ -1,0 +1,478 @@
+//! How providers and models fare, from what real traffic and free probes find.
+//!
+//! Routing reads [`Health::standing`] to choose; an attempt takes a [`Ticket`] before it is sent and
+//! hands it back with what became of it. From that come: a [`breaker`] for each model of a provider
+//! and one for the provider, [`cooldown`]s for rate limits, and the [`latency`] by which equals are
+//! balanced. [`backoff`] says how long one request waits between its own attempts.
+//!
+//! What a failure means hangs on its kind. What the request asks for (invalid, too long, blocked,
+//! unsupported) and the host's own trouble say nothing about a vendor. A wrong key or an empty
+//! account is the provider's at once; a missing or forbidden model is that model's at once, and
+//! only its own, so that a caller who makes names up takes nothing away from others. A rate limit
+//! is a cool-down. The rest counts against the model, and against the provider if the
+//! connection can't be made, or if several of its models fail with nothing served in between.
+//!
+//! An operator's word stands above all of that: [`Health::disable`] and [`Health::force`]. Where nobody
+//! wants to be told ([`Health::watch`]) it is all that counts, and what failed isn't even noted.
+//!
+//! Pure and without a clock: every function takes `now`, and the randomness comes from a seed, so a
+//! simulation drives it and replays exactly. Nothing is waited for, nothing runs in the background:
+//! states change when they are asked about or told.
+//!
+//! Bounds: [`MAX_PAIRS`] models over all providers, [`MAX_PROVIDERS`] providers, what isn't used
+//! for [`KEPT`] is forgotten. When full, names that never served anything go first. One lock,
+//! held for some hash look-ups; a scan only when an eighth is thrown out, and once a minute.
+
+mod backoff;
+mod book;
+mod breaker;
+mod cooldown;
+mod latency;
+mod saved;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant, SystemTime},
+};
+
+use self::{book::Book, breaker::Hold};
+use crate::{
+    Failure, FailureKind, Fault,
+    ids::{ModelName, ProviderName},
+};
+
+pub use self::{
+    backoff::Backoff,
+    book::{KEPT, MAX_PAIRS, MAX_PROVIDERS},
+    breaker::{ASK_AGAIN, RAMP_FULL, RAMP_STEP},
+    cooldown::{MAX_QUOTAS, Quota},
+    saved::Saved,
+};
+
+/// A vendor's `retry-after` is honoured up to this. Most limits are per minute; who asks for hours
+/// is asked again each minute until, after some such, the breaker takes over.
+pub const RETRY_AFTER_CAP: Duration = Duration::from_secs(60);
+
+/// No configured time is longer: an instant can always be added to it.
+const LONGEST: Duration = Duration::from_secs(24 * 3_600);
+
+/// When a breaker opens and for how long.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HealthOptions {
+    /// Failures in a row that open a breaker. A good vendor fails one time in a hundred: five in a
+    /// row aren't chance.
+    pub failures: u32,
+    /// The share of failures within `window` that opens it: every second attempt wasted.
+    pub ratio_percent: u32,
+    /// Attempts within `window` below which the share says nothing.
+    pub ratio_of: u32,
+    /// As long as a probe's interval.
+    pub window: Duration,
+    /// How long it is open the first time: a restart behind a vendor's load balancer.
+    pub open: Duration,
+    /// Doubled with each failed probation up to this: a vendor that has come back is noticed within
+    /// five minutes without any probe.
+    pub open_most: Duration,
+    /// For what only people put right: a wrong key, no credit, a missing model.
+    pub dead: Duration,
+    /// The first cool-down where the vendor names no time.
+    pub cool_down: Duration,
+    /// See [`RETRY_AFTER_CAP`].
+    pub retry_after_cap: Duration,
+    /// Cool-downs in a row that are nothing but limits; each further one is also a failure.
+    pub limits: u32,
+    /// Probes in a row that must fail to open a provider's breaker. Less than `failures`, for they
+    /// are rare: three at 30 s take a minute.
+    pub probe_failures: u32,
+}
+
+impl Default for HealthOptions {
+    fn default() -> Self {
+        Self {
+            failures: 5,
+            ratio_percent: 50,
+            ratio_of: 10,
+            window: Duration::from_secs(30),
+            open: Duration::from_secs(5),
+            open_most: Duration::from_secs(300),
+            dead: Duration::from_secs(300),
+            cool_down: Duration::from_secs(1),
+            retry_after_cap: RETRY_AFTER_CAP,
+            limits: 3,
+            probe_failures: 3,
+        }
+    }
+}
+
+impl HealthOptions {
+    /// Every number brought to where the arithmetic holds.
+    fn sane(mut self) -> Self {
+        let times = [
+            &mut self.window,
+            &mut self.open,
+            &mut self.open_most,
+            &mut self.dead,
+            &mut self.cool_down,
+            &mut self.retry_after_cap,
+        ];
+        for time in times {
+            *time = (*time).clamp(Duration::from_millis(1), LONGEST);
+        }
+        self.failures = self.failures.max(1);
+        self.probe_failures = self.probe_failures.max(1);
+        self.ratio_of = self.ratio_of.max(1);
+        self
+    }
+}
+
+/// How a model of a provider stands.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Standing {
+    Healthy,
+    /// One attempt may be made to see whether it is back. As good as healthy when choosing: who
+    /// always prefers others never finds out, and [`Health::admit`] lets only one through.
+    Probation,
+    Down {
+        /// When to ask again; before that nothing is admitted.
+        until: Instant,
+        why: Why,
+    },
+    Disabled {
+        by: Arc<str>,
+    },
+}
+
+/// Why nothing is let through now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// A breaker is open; the last failure was of this kind.
+    Failing(FailureKind),
+    /// A rate limit.
+    CoolingDown,
+    /// Another attempt is finding out whether it is back.
+    Trying,
+    /// It is back, and let through what it may have at once for now.
+    Recovering,
+}
+
+/// No leave to send.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum Refused {
+    #[error("it was taken out of use by {by}")]
+    Disabled { by: Arc<str> },
+    #[error("it is down: {why:?}")]
+    Down { until: Instant, why: Why },
+}
+
+/// What a failure concerns beyond the model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reach {
+    Model,
+    /// The whole provider; for a rate limit, everything on the provider's quota.
+    Provider,
+    /// One key of a provider that has several: a limit, or that it is rejected.
+    Key(Quota),
+}
+
+/// A failure as far as health is concerned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    pub kind: FailureKind,
+    pub fault: Fault,
+    pub retry_after: Option<Duration>,
+    pub reach: Reach,
+}
+
+/// Egress's codes for a connection that never came to be: no model has a part in it.
+const UNREACHED: [&str; 4] = ["connect_failed", "connect_timeout", "dns_error", "tls_error"];
+
+impl From<&Failure> for Trouble {
+    fn from(failure: &Failure) -> Self {
+        let unreached = failure.fault == Fault::Transport
+            && failure.code.as_deref().is_some_and(|code| UNREACHED.contains(&code));
+        Self {
+            kind: failure.kind,
+            fault: failure.fault,
+            retry_after: failure.retry_after,
+            reach: if unreached { Reach::Provider } else { Reach::Model },
+        }
+    }
+}
+
+/// Something an operator may want to know. Also what `GET /events` and the log tell.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Transition {
+    pub at: Instant,
+    pub provider: ProviderName,
+    /// None for the provider as a whole.
+    pub model: Option<ModelName>,
+    pub change: Change,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    Opened {
+        kind: FailureKind,
+        until: Instant,
+    },
+    /// One attempt was let through to see.
+    Probation,
+    Closed,
+    CooledDown {
+        until: Instant,
+    },
+    Disabled {
+        by: Arc<str>,
+    },
+    Forced {
+        by: Arc<str>,
+    },
+    /// Neither disabled nor forced any more.
+    Released,
+}
+
+/// One line of a status page.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Report {
+    pub provider: ProviderName,
+    /// None for the provider as a whole.
+    pub model: Option<ModelName>,
+    pub standing: Standing,
+    pub forced_by: Option<Arc<str>>,
+    /// Failures in a row.
+    pub streak: u32,
+    /// Good and bad within the window.
+    pub recent: (u32, u32),
+    pub latency: Option<Duration>,
+    /// The last time something was served.
+    pub served: Option<Instant>,
+}
+
+/// All providers and models of a host. Cheap to clone; all clones are one.
+#[derive(Clone)]
+pub struct Health {
+    book: Arc<Mutex<Book>>,
+}
+
+impl Health {
+    /// `listener` is called under the lock, so that what it hears is in order: it must be quick, and
+    /// must not call back.
+    pub fn new(
+        options: HealthOptions,
+        seed: u64,
+        listener: impl Fn(&Transition) + Send + 'static,
+    ) -> Self {
+        let book = Book::new(options.sane(), seed, Box::new(listener));
+        Self { book: Arc::new(Mutex::new(book)) }
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        // Every change is complete before anything of it can panic.
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether what is found counts. Off, whoever isn't disabled is healthy: breakers and cool-downs
+    /// say nothing and hear nothing. Latencies are learned all the same.
+    pub fn watch(&self, on: bool) {
+        self.book().watching = on;
+    }
+
+    /// Counts up with all that a restart would be told differently about.
+    pub fn changes(&self) -> u64 {
+        self.book().changes
+    }
+
+    /// [`Health::standing`] and [`Health::latency`] of several models, in their order.
+    pub fn fares(
+        &self,
+        provider: &ProviderName,
+        models: &[&ModelName],
+        now: Instant,
+    ) -> Vec<(Standing, Option<Duration>)> {
+        self.book().fares(provider, models, now)
+    }
+
+    /// How it stands now. Changes nothing; a name never heard of is healthy.
+    pub fn standing(&self, provider: &ProviderName, model: &ModelName, now: Instant) -> Standing {
+        self.book().standing(provider, Some(model), now)
+    }
+
+    /// Leave to send one attempt now.
+    ///
+    /// # Errors
+    /// Where [`Health::standing`] isn't healthy or probation.
+    pub fn admit(
+        &self,
+        provider: &ProviderName,
+        model: &ModelName,
+        now: Instant,
+    ) -> Result<Ticket, Refused> {
+        let holds = self.book().admit(provider, model, now)?;
+        Ok(Ticket {
+            health: self.clone(),
+            provider: provider.clone(),
+            model: model.clone(),
+            holds: Some(holds),
+        })
+    }
+
+    /// Whether [`Health::admit`] would give leave now. Changes nothing.
+    ///
+    /// # Errors
+    /// As [`Health::admit`].
+    pub fn fit(
+        &self,
+        provider: &ProviderName,
+        model: &ModelName,
+        now: Instant,
+    ) -> Result<(), Refused> {
+        self.book().fit(provider, model, now)
+    }
+
+    /// The mean time to first content of late, if anything was served in the last half hour.
+    pub fn latency(
+        &self,
+        provider: &ProviderName,
+        model: &ModelName,
+        now: Instant,
+    ) -> Option<Duration> {
+        self.book().latency(provider, model, now)
+    }
+
+    /// A failure after the first content, when the ticket was already given back as a success.
+    pub fn broke_off(
+        &self,
+        provider: &ProviderName,
+        model: &ModelName,
+        trouble: impl Into<Trouble>,
+        now: Instant,
+    ) {
+        self.book().failed(provider, model, None, &trouble.into(), now);
+    }
+
+    /// Takes a provider out of use until [`Health::enable`].
+    pub fn disable(&self, provider: &ProviderName, by: &str, now: Instant) {
+        self.book().disable(provider, by.into(), now);
+    }
+
+    /// Treats a provider as healthy, whatever is found, until [`Health::enable`]. What is found is
+    /// counted all the same and holds afterwards.
+    pub fn force(&self, provider: &ProviderName, by: &str, now: Instant) {
+        self.book().force(provider, by.into(), now);
+    }
+
+    /// Ends [`Health::disable`] and [`Health::force`].
+    pub fn enable(&self, provider: &ProviderName, now: Instant) {
+        self.book().enable(provider, now);
+    }
+
+    /// A provider draws on this quota, perhaps together with others. Without it each has its own.
+    pub fn draws_on(&self, provider: &ProviderName, quota: &Quota, now: Instant) {
+        self.book().draws_on(provider, quota, now);
+    }
+
+    /// Something was served on this quota.
+    pub fn served_on(&self, quota: &Quota, now: Instant) {
+        self.book().quotas.served(quota, now);
+    }
+
+    /// The end of a quota's cool-down, while it lasts. For choosing among several keys.
+    pub fn cooled(&self, quota: &Quota, now: Instant) -> Option<Instant> {
+        self.book().cooled(quota, now)
+    }
+
+    /// A key was changed: what the old one's death and limits shut is tried again, by one attempt.
+    pub fn credential_changed(&self, provider: &ProviderName, now: Instant) {
+        self.book().credential_changed(provider, now);
+    }
+
+    /// What a free probe found. A probe that answers closes what a broken connection, a dead key or
+    /// failed probes opened; where models failed it only brings probation forward, since listing
+    /// models isn't serving them; an empty account it doesn't even notice.
+    pub fn probed(
+        &self,
+        provider: &ProviderName,
+        result: Result<Duration, FailureKind>,
+        now: Instant,
+    ) {
+        self.book().probed(provider, result, now);
+    }
+
+    /// Which of the providers to probe now, each about once in an `interval` (at least a second),
+    /// spread out; the failing ones four times as often; not those whose traffic was served
+    /// within the interval. Each one returned counts as probed: it isn't due again before its time.
+    /// Forgets what is old on the way.
+    pub fn due<'a>(
+        &self,
+        providers: impl IntoIterator<Item = &'a ProviderName>,
+        interval: Duration,
+        now: Instant,
+    ) -> Vec<ProviderName> {
+        let mut book = self.book();
+        book.sweep(now);
+        providers.into_iter().filter(|name| book.due(name, interval, now)).cloned().collect()
+    }
+
+    /// What is to survive a restart: manual states, open breakers, cool-downs, latencies.
+    pub fn save(&self, now: Instant, wall: SystemTime) -> Saved {
+        self.book().save(now, wall)
+    }
+
+    /// Takes up what was saved. Times are what was left of them, less what the wall clock says has
+    /// passed since; one that goes back takes nothing off, one that jumps forward makes
+    /// probation of what was open, never health. Providers of which something is known keep what
+    /// they have: call it before anything else.
+    pub fn restore(&self, saved: Saved, now: Instant, wall: SystemTime) {
+        self.book().restore(saved, now, wall);
+    }
+
+    /// Every provider and model that something is known of, sorted by name.
+    pub fn report(&self, now: Instant) -> Vec<Report> {
+        self.book().report(now)
+    }
+}
+
+/// Leave for one attempt. Hand it back with what became of it; dropped, it says nothing (the caller
+/// went away) and frees its place.
+#[must_use = "dropping it says that the attempt was given up"]
+pub struct Ticket {
+    health: Health,
+    provider: ProviderName,
+    model: ModelName,
+    /// Taken when handed back.
+    holds: Option<Holds>,
+}
+
+/// Places at the provider's breaker and the model's.
+#[derive(Clone, Copy, Debug, Default)]
+struct Holds {
+    provider: Hold,
+    model: Hold,
+}
+
+impl Ticket {
+    /// The first content came after so long.
+    pub fn succeeded(mut self, first_content: Duration, now: Instant) {
+        if let Some(holds) = self.holds.take() {
+            let mut book = self.health.book();
+            book.succeeded(&self.provider, &self.model, holds, first_content, now);
+        }
+    }
+
+    pub fn failed(mut self, trouble: impl Into<Trouble>, now: Instant) {
+        if let Some(holds) = self.holds.take() {
+            let mut book = self.health.book();
+            book.failed(&self.provider, &self.model, Some(holds), &trouble.into(), now);
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if let Some(holds) = self.holds.take() {
+            self.health.book().left(&self.provider, &self.model, holds);
+        }
+    }
+}

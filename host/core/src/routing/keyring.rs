@@ -1,0 +1,238 @@
+//! Which of a provider's keys an attempt is made with.
+//!
+//! Several keys are used in turn. One that its vendor limits or rejects is left alone while the others
+//! serve, so what is found out about a key is kept for the key and not for the provider: limits by
+//! model, as vendors count them, and rejections for all models.
+//!
+//! Costs: one key, nothing; several, a look into health for each that is passed over.
+
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    Failure, FailureKind,
+    health::{Health, Quota},
+    ids::{KeyName, ModelName, ProviderName},
+};
+
+/// True if a failure may be one of the key alone.
+pub(crate) fn concerns_key(failure: &Failure) -> bool {
+    use FailureKind::{Authentication, QuotaExhausted, RateLimited};
+    matches!(failure.kind, RateLimited | Authentication | QuotaExhausted)
+}
+
+/// Which of a provider's keys.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KeyAt(usize);
+
+impl KeyAt {
+    pub(crate) fn new(index: usize) -> Self {
+        Self(index)
+    }
+
+    pub(crate) fn index(self) -> usize {
+        self.0
+    }
+}
+
+/// The keys of a provider, by name. None of them where it has just one, which has no name.
+#[derive(Debug)]
+pub(crate) struct Keyring {
+    provider: ProviderName,
+    names: Vec<KeyName>,
+    /// Where the next search begins.
+    next: AtomicUsize,
+}
+
+/// What health knows one of several keys by.
+#[derive(Clone, Debug)]
+pub(crate) struct KeyQuotas {
+    /// The whole key.
+    pub account: Quota,
+    /// The key with one model.
+    pub limit: Quota,
+}
+
+impl Keyring {
+    pub fn new(provider: &ProviderName, names: Vec<KeyName>) -> Self {
+        Self { provider: provider.clone(), names, next: AtomicUsize::new(0) }
+    }
+
+    pub fn has_several(&self) -> bool {
+        self.names.len() > 1
+    }
+
+    /// All of them; one where it has just one.
+    pub fn keys(&self) -> impl Iterator<Item = KeyAt> {
+        (0..self.names.len().max(1)).map(KeyAt)
+    }
+
+    /// None where there is one key alone: what is found out about it is the provider's.
+    pub fn quotas(&self, key: KeyAt, model: &ModelName) -> Option<KeyQuotas> {
+        let name = self.names.get(key.0).filter(|_| self.has_several())?;
+        let account = format!("{}@{name}", self.provider);
+        let limit = format!("{account}/{model}");
+        Some(KeyQuotas { account: Quota(account.into()), limit: Quota(limit.into()) })
+    }
+
+    /// The next key in turn that may be used.
+    ///
+    /// # Errors
+    /// For how long none may be: zero if those that aren't resting are nowhere.
+    pub fn choose(
+        &self,
+        health: &Health,
+        model: &ModelName,
+        present: impl Fn(KeyAt) -> bool,
+        now: Instant,
+    ) -> Result<KeyAt, Duration> {
+        let first = match self.has_several() {
+            true => self.next.fetch_add(1, Ordering::Relaxed),
+            false => return Ok(KeyAt::default()),
+        };
+        self.choose_from(first, health, model, present, now)
+    }
+
+    /// As [`Keyring::choose`], without taking a turn.
+    ///
+    /// # Errors
+    /// As [`Keyring::choose`].
+    pub fn has_one(
+        &self,
+        health: &Health,
+        model: &ModelName,
+        present: impl Fn(KeyAt) -> bool,
+        now: Instant,
+    ) -> Result<(), Duration> {
+        if !self.has_several() {
+            return Ok(());
+        }
+        self.choose_from(0, health, model, present, now).map(drop)
+    }
+
+    fn choose_from(
+        &self,
+        first: usize,
+        health: &Health,
+        model: &ModelName,
+        present: impl Fn(KeyAt) -> bool,
+        now: Instant,
+    ) -> Result<KeyAt, Duration> {
+        let mut soonest: Option<Instant> = None;
+        for turn in 0..self.names.len() {
+            let key = KeyAt(first.wrapping_add(turn) % self.names.len());
+            if !present(key) {
+                continue;
+            }
+            let Some(quotas) = self.quotas(key, model) else { return Ok(key) };
+            let ends = [&quotas.account, &quotas.limit].map(|quota| health.cooled(quota, now));
+            match ends.into_iter().flatten().max() {
+                None => return Ok(key),
+                Some(end) => soonest = Some(soonest.map_or(end, |soonest| soonest.min(end))),
+            }
+        }
+        Err(soonest.map(|end| end.saturating_duration_since(now)).unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Fault,
+        health::{HealthOptions, Reach, Trouble},
+        routing::tests::{model, provider},
+    };
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    struct Scene {
+        health: Health,
+        ring: Keyring,
+        now: Instant,
+    }
+
+    impl Scene {
+        fn new(names: &[&str]) -> Self {
+            let names = names.iter().map(|name| KeyName::new(name).unwrap()).collect();
+            Self {
+                health: Health::new(HealthOptions::default(), 1, |_| {}),
+                ring: Keyring::new(&provider("p"), names),
+                now: Instant::now(),
+            }
+        }
+
+        fn fails(&self, key: usize, name: &str, kind: FailureKind, after: Option<Duration>) {
+            let quotas = self.ring.quotas(KeyAt(key), &model(name)).unwrap();
+            let limited = kind == FailureKind::RateLimited;
+            let quota = if limited { quotas.limit } else { quotas.account };
+            let reach = Reach::Key(quota);
+            let trouble = Trouble { kind, fault: Fault::Vendor, retry_after: after, reach };
+            let ticket = self.health.admit(&provider("p"), &model(name), self.now).unwrap();
+            ticket.failed(trouble, self.now);
+        }
+
+        /// The keys of so many attempts.
+        fn chosen(&self, name: &str, attempts: usize) -> Vec<usize> {
+            let choose = |_| {
+                let chosen = self.ring.choose(&self.health, &model(name), |_| true, self.now);
+                chosen.unwrap().index()
+            };
+            (0..attempts).map(choose).collect()
+        }
+    }
+
+    #[test]
+    fn keys_are_used_in_turn() {
+        assert_eq!(Scene::new(&["a", "b", "c"]).chosen("m", 6), [0, 1, 2, 0, 1, 2]);
+        assert_eq!(Scene::new(&[]).chosen("m", 3), [0, 0, 0]);
+        assert_eq!(Scene::new(&["a"]).chosen("m", 3), [0, 0, 0]);
+    }
+
+    #[test]
+    fn a_limit_keeps_a_key_from_its_model_alone_and_the_provider_from_nothing() {
+        let scene = Scene::new(&["a", "b"]);
+        scene.fails(0, "m", FailureKind::RateLimited, Some(10 * SECOND));
+        assert_eq!(scene.chosen("m", 3), [1, 1, 1]);
+        assert_eq!(scene.chosen("other", 2), [1, 0], "in turn, as ever");
+        assert!(scene.health.fit(&provider("p"), &model("m"), scene.now).is_ok());
+    }
+
+    #[test]
+    fn a_rejected_key_is_left_alone_for_all_models_until_a_key_changes() {
+        for kind in [FailureKind::Authentication, FailureKind::QuotaExhausted] {
+            let scene = Scene::new(&["a", "b"]);
+            scene.fails(1, "m", kind, None);
+            assert_eq!(scene.chosen("m", 2), [0, 0]);
+            assert_eq!(scene.chosen("other", 2), [0, 0]);
+            assert!(scene.health.fit(&provider("p"), &model("m"), scene.now).is_ok());
+            scene.health.credential_changed(&provider("p"), scene.now);
+            assert_eq!(scene.chosen("m", 2), [0, 1]);
+        }
+    }
+
+    #[test]
+    fn when_all_rest_the_soonest_says_when() {
+        let scene = Scene::new(&["a", "b"]);
+        scene.fails(0, "m", FailureKind::RateLimited, Some(10 * SECOND));
+        scene.fails(1, "m", FailureKind::RateLimited, Some(20 * SECOND));
+        let none = scene.ring.has_one(&scene.health, &model("m"), |_| true, scene.now);
+        let left = none.unwrap_err();
+        // A tenth more, so that not all come back at once.
+        assert!((10 * SECOND..=11 * SECOND).contains(&left), "{left:?}");
+    }
+
+    #[test]
+    fn a_key_that_is_nowhere_has_no_turn() {
+        let scene = Scene::new(&["a", "b", "c"]);
+        let here = |key: KeyAt| key.index() == 1;
+        for _ in 0..4 {
+            let chosen = scene.ring.choose(&scene.health, &model("m"), here, scene.now);
+            assert_eq!(chosen.unwrap().index(), 1);
+        }
+        let none = scene.ring.choose(&scene.health, &model("m"), |_| false, scene.now);
+        assert_eq!(none, Err(Duration::ZERO));
+    }
+}

@@ -1,0 +1,1 @@
+//! Nothing of its own: building it builds libFuzzer. See `../fuzz.sh`.

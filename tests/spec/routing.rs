@@ -1,0 +1,621 @@
+//! Where requests go: privacy first, then cost, then speed; and what happens when one fails.
+//!
+//! Each test has two scripted vendors of one protocol behind providers `first` and `second`. What a
+//! vendor does is in the model's name, so a route names who fails how.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::support::{
+    canary, eventually,
+    gateway::{Gateway, Setup},
+    http::Answer,
+    run,
+    vendor::Vendor,
+    word,
+};
+
+struct Pair {
+    first: Vendor,
+    second: Vendor,
+    gateway: Gateway,
+}
+
+const CALLER: &str = "kw-test-caller";
+const OPERATOR: &str = "kw-test-operator";
+
+/// Two local providers of the same models, and `more` in the configuration.
+fn pair(more: &str) -> Pair {
+    pair_with("", more)
+}
+
+/// As [`pair`], with `limits` and the like for the first provider.
+fn pair_with(of_first: &str, more: &str) -> Pair {
+    let (first, second) = (Vendor::openai(&canary("openai")), Vendor::openai(&canary("openai")));
+    let provider = |name: &str, vendor: &Vendor, more: &str| {
+        format!(
+            "  {name}:\n    adapter: openai\n    kind: local\n    endpoint: {}/v1\n    \
+             key: {{env: {}_KEY}}\n    models: [plain-model]\n{more}",
+            vendor.url(),
+            name.to_uppercase()
+        )
+    };
+    let config = format!(
+        "providers:\n{}{}server:\n  tokens:\n    - {{name: tests, env: CALLER_TOKEN}}\n    \
+         - {{name: ops, env: OPERATOR_TOKEN, operator: true}}\n{more}",
+        provider("first", &first, of_first),
+        provider("second", &second, ""),
+    );
+    let gateway = Setup::new(&config, &["openai"])
+        .variable("FIRST_KEY", &first.key)
+        .variable("SECOND_KEY", &second.key)
+        .variable("CALLER_TOKEN", CALLER)
+        .variable("OPERATOR_TOKEN", OPERATOR)
+        .token(CALLER)
+        .start();
+    Pair { first, second, gateway }
+}
+
+/// A route that asks for one thing of the first provider and for another of the second.
+fn route(first: &str, second: &str) -> String {
+    format!("routes:\n  r: {{candidates: [first/{first}, second/{second}], order: listed}}\n")
+}
+
+fn ask(model: &str, prompt: &str, stream: bool) -> Value {
+    json!({"model": model, "messages": [{"role": "user", "content": prompt}], "stream": stream})
+}
+
+async fn sensitive(gateway: &Gateway, model: &str, prompt: &str) -> Answer {
+    let headers = [("content-type", "application/json"), ("x-keyward-sensitive", "true")];
+    let body = ask(model, prompt, false).to_string().into_bytes();
+    gateway.caller().post_bytes("/v1/chat/completions", &headers, body).await
+}
+
+// ---------------------------------------------------------------------- failover
+
+#[test]
+fn every_failure_that_another_may_not_have_leads_to_the_next_at_once() {
+    let _alone = crate::support::by_itself();
+    for failing in [
+        "status-401",
+        "status-403",
+        "status-404",
+        "status-429",
+        "status-500",
+        "status-503",
+        "refuse",
+        "garbage-html",
+        "garbage-random",
+        "error-in",
+    ] {
+        let pair = pair(&route(failing, "plain-model"));
+        run(async {
+            let word = word("failover");
+            let began = Instant::now();
+            let answer = pair.gateway.caller().chat("r", &word).await;
+            assert_eq!(answer.said(), format!("You said: {word}"), "{failing}");
+            assert!(began.elapsed() < Duration::from_secs(5), "{failing}: {:?}", began.elapsed());
+            assert_eq!(answer.header("x-keyward-provider"), Some("second"), "{failing}");
+            assert_eq!(answer.header("x-keyward-attempts"), Some("2"), "{failing}");
+            let tried = answer.header("x-keyward-tried").unwrap();
+            assert!(tried.starts_with(&format!("first/{failing}=")), "{tried}");
+            assert!(tried.ends_with(", second/plain-model=answered"), "{tried}");
+            assert_eq!(pair.first.requests_with(&word).len(), 1, "{failing}");
+        });
+    }
+}
+
+#[test]
+fn a_callers_own_mistake_is_told_at_once_and_nobody_else_is_asked() {
+    let pair = pair(&route("status-400", "plain-model"));
+    run(async {
+        let word = word("mistake");
+        let answer = pair.gateway.caller().chat("r", &word).await;
+        assert_eq!(answer.status, 400);
+        assert_eq!(pair.second.requests_with(&word).len(), 0);
+    });
+}
+
+#[test]
+fn one_that_does_not_begin_is_left_for_another_in_good_time() {
+    let _alone = crate::support::by_itself();
+    let pair = pair(&format!("{}routing: {{patience: 500ms}}\n", route("hang", "plain-model")));
+    run(async {
+        let word = word("patience");
+        let began = Instant::now();
+        let all = pair.gateway.caller().stream("r", &word).await.collect().await;
+        assert_eq!(all.text, format!("You said: {word}"));
+        assert_eq!(all.ends, 1);
+        assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+        pair.first.wait_for_disconnect(&word, Duration::from_secs(1)).await;
+    });
+}
+
+#[test]
+fn a_whole_answer_is_watched_where_that_is_wanted_and_is_whole_all_the_same() {
+    let more = "routing: {patience: 500ms, watch: true}\n";
+    let pair = pair(&(route("hang", "tools") + more));
+    run(async {
+        let mut body = ask("r", &word("watched"), false);
+        body["tools"] = json!([{"type": "function", "function": {"name": "weather"}}]);
+        let began = Instant::now();
+        let watched = pair.gateway.caller().post("/v1/chat/completions", &body).await;
+        assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+        // The last one isn't watched: it is waited for, and asked for a whole answer.
+        assert_eq!(pair.first.requests()[0].json()["stream"], true);
+        assert_ne!(pair.second.requests()[0].json()["stream"], true);
+        body["model"] = json!("second/tools");
+        let alone = pair.gateway.caller().post("/v1/chat/completions", &body).await;
+        assert_eq!(watched.json()["choices"], alone.json()["choices"]);
+        body["model"] = json!("r");
+        // In the other order the one that is watched answers.
+        let config = std::fs::read_to_string(pair.gateway.setup().config()).unwrap();
+        let other = config.replace("first/hang, second/tools", "first/tools, second/plain-model");
+        pair.gateway.configure(&other);
+        let streamed = eventually("the new route", Duration::from_secs(5), async || {
+            let answer = pair.gateway.caller().post("/v1/chat/completions", &body).await;
+            (answer.header("x-keyward-provider") == Some("first")).then_some(answer)
+        })
+        .await;
+        assert_eq!(pair.first.requests().last().unwrap().json()["stream"], true);
+        assert_eq!(streamed.json()["choices"], alone.json()["choices"]);
+        assert_eq!(streamed.json()["usage"], alone.json()["usage"]);
+    });
+}
+
+#[test]
+fn one_budget_counts_all_attempts() {
+    let pair = pair(&format!("{}routing: {{attempts: 3}}\n", route("status-503", "status-500")));
+    run(async {
+        let word = word("budget");
+        let answer = pair.gateway.caller().chat("r", &word).await;
+        assert!(answer.status >= 500, "{}", answer.status);
+        let sent = pair.first.requests_with(&word).len() + pair.second.requests_with(&word).len();
+        assert_eq!(sent, 3);
+    });
+}
+
+#[test]
+fn a_stream_that_breaks_while_its_beginning_is_held_back_is_begun_anew_elsewhere() {
+    let more = format!("{}routing: {{streams: {{hold: 2s}}}}\n", route("cut-4", "plain-model"));
+    let pair = pair(&more);
+    run(async {
+        let word = word("held");
+        let all = pair.gateway.caller().stream("r", &word).await.collect().await;
+        assert_eq!(all.text, format!("You said: {word}"), "once, and whole");
+        assert_eq!((all.ends, all.errors.len(), all.finish.len()), (1, 0, 1), "{all:?}");
+        assert_eq!(pair.first.requests_with(&word).len(), 1);
+    });
+}
+
+#[test]
+fn a_stream_that_breaks_later_ends_with_an_error_and_nobody_starts_over() {
+    let pair = pair(&route("cut-4", "plain-model"));
+    run(async {
+        let word = word("broken");
+        let all = pair.gateway.caller().stream("r", &word).await.collect().await;
+        assert_eq!(all.errors.len(), 1, "{all:?}");
+        assert_eq!(pair.second.requests_with(&word).len(), 0, "no silent second answer");
+    });
+}
+
+#[test]
+fn a_stream_that_breaks_later_is_gone_on_with_elsewhere_where_that_is_wanted() {
+    let more =
+        format!("{}routing: {{streams: {{broken: continue}}}}\n", route("cut-4", "plain-model"));
+    let pair = pair(&more);
+    run(async {
+        let operator = pair.gateway.stranger(Some(OPERATOR));
+        let mut watching = operator.events("/events").await;
+        let word = word("continued");
+        let mut body = ask("r", &word, true);
+        body["stream_options"] = json!({"include_usage": true});
+        let all = pair.gateway.caller().stream_of(&body).await.collect().await;
+        assert_eq!((all.ends, all.errors.len(), all.finish.len()), (1, 0, 1), "{all:?}");
+        // The second one is given what came, and says what it was asked last: to go on.
+        let [sent] = &pair.second.requests_with(&word)[..] else { panic!("asked once") };
+        let messages = sent.json()["messages"].clone();
+        let roles: Vec<&str> =
+            messages.as_array().unwrap().iter().map(|m| m["role"].as_str().unwrap()).collect();
+        assert_eq!(roles, ["user", "assistant", "user"]);
+        let text = |message: &Value| message["content"].as_str().unwrap().to_owned();
+        let said = text(&messages[1]);
+        assert!(!said.is_empty() && all.text.starts_with(&said), "{said:?} {:?}", all.text);
+        assert_eq!(all.text, format!("{said}You said: {}", text(&messages[2])));
+        // One bill: what the rows say together.
+        let usage = all.usage.expect("a bill");
+        let rows = eventually("both rows", Duration::from_secs(5), async || {
+            let rows = pair.gateway.run(["usage", "--rows", "--json"]).ok().json();
+            let rows = rows["rows"].as_array()?.clone();
+            (rows.len() == 2).then_some(rows)
+        })
+        .await;
+        for (name, told) in
+            [("input_tokens", "prompt_tokens"), ("output_tokens", "completion_tokens")]
+        {
+            let sum: u64 = rows.iter().map(|row| row[name].as_u64().unwrap()).sum();
+            assert_eq!(usage[told].as_u64(), Some(sum), "{name}: {rows:?} {usage}");
+        }
+        // The operator sees the seam.
+        let seam = watching.until(|event| event["event"] == "continued").await;
+        assert_eq!(seam["broken"]["provider"], "first");
+        assert_eq!(seam["by"], "second");
+        assert_eq!(seam["said_bytes"], said.len());
+        let request = seam["request"].as_str().unwrap();
+        let explained = pair.gateway.run(["route", "explain", request]).ok().out;
+        assert!(explained.contains("first/cut-4 broke off"), "{explained}");
+        assert!(explained.contains("second went on"), "{explained}");
+    });
+}
+
+#[test]
+fn a_stream_that_is_gone_on_with_ends_as_its_dialect_ends() {
+    let more = "routing: {streams: {broken: continue}}\n";
+    let pair = pair(&(route("cut-7", "plain-model") + more));
+    run(async {
+        let word = word("dialects");
+        let prompt = format!("{word} and so many words that no protocol is done with seven events");
+        let messages = json!([{"role": "user", "content": prompt}]);
+        let chat = json!({"model": "r", "messages": messages, "stream": true, "max_tokens": 100});
+        let response = json!({"model": "r", "input": prompt, "stream": true});
+        for (path, body, end) in [
+            ("/v1/chat/completions", &chat, "data: [DONE]"),
+            ("/v1/messages", &chat, "event: message_stop"),
+            ("/v1/responses", &response, "event: response.completed"),
+            ("/api/chat", &chat, "\"done\":true"),
+        ] {
+            let answer = pair.gateway.caller().post(path, body).await;
+            let text = answer.text();
+            assert_eq!(answer.status, 200, "{path}: {text}");
+            assert_eq!(text.matches(end).count(), 1, "{path}: {text}");
+            assert!(text.trim_end().lines().rev().take(2).any(|line| line.contains(end)), "{text}");
+            assert!(!text.contains("event: error") && !text.contains("\"error\":{"), "{text}");
+            // The second one says what it was told last.
+            assert!(text.contains("technical "), "{path}: {text}");
+        }
+        assert_eq!(pair.second.requests_with(&word).len(), 4);
+    });
+}
+
+#[test]
+fn what_nobody_else_can_go_on_with_ends_with_its_error() {
+    let more = "routing: {attempts: 3, streams: {broken: continue}}\n";
+    let pair = pair(&(route("cut-4", "cut-4") + more));
+    run(async {
+        let word = word("all-broken");
+        let all = pair.gateway.caller().stream("r", &word).await.collect().await;
+        assert_eq!((all.ends, all.errors.len()), (0, 1), "{all:?}");
+        let sent = pair.first.requests_with(&word).len() + pair.second.requests_with(&word).len();
+        assert_eq!(sent, 3, "the budget holds over seams");
+    });
+}
+
+#[test]
+fn a_slow_one_is_hedged_only_where_that_is_wanted_and_the_loser_is_cancelled() {
+    for (hedge, asked) in [("", 0), ("routing: {hedge: {after: 200ms}}\n", 1)] {
+        let pair = pair(&format!("{}{hedge}", route("slow-1500", "plain-model")));
+        run(async {
+            let word = word("hedged");
+            let answer = pair.gateway.caller().chat("r", &word).await;
+            assert_eq!(answer.said(), format!("You said: {word}"));
+            assert_eq!(pair.first.requests_with(&word).len(), 1);
+            assert_eq!(pair.second.requests_with(&word).len(), asked);
+            if asked > 0 {
+                let tried = answer.header("x-keyward-tried");
+                let both = "first/slow-1500=overtaken, second/plain-model=answered";
+                assert_eq!(tried, Some(both));
+                assert_eq!(answer.header("x-keyward-attempts"), Some("2"));
+                pair.first.wait_for_disconnect(&word, Duration::from_secs(1)).await;
+            }
+        });
+    }
+}
+
+// ---------------------------------------------------------------------- privacy
+
+#[test]
+fn a_sensitive_request_never_leaves_whatever_fails() {
+    // Asked for in every way, with the local one failing.
+    let more = "routes:\n  r: [away/plain-model, first/status-503]\nrouting: {fallback: \
+                {status-503: [away/plain-model]}}\nprivacy: {}\n";
+    let away = Vendor::openai(&canary("openai"));
+    let pair = pair("");
+    let config = std::fs::read_to_string(pair.gateway.setup().config()).unwrap();
+    let external = format!(
+        "providers:\n  away:\n    adapter: openai\n    kind: external\n    endpoint: \
+         https://127.0.0.1:{}/v1\n    key: {{env: FIRST_KEY}}\n    models: [plain-model]\n",
+        away.address().port()
+    );
+    pair.gateway.configure(&(config.replacen("providers:\n", &external, 1) + more));
+    run(async {
+        eventually("the provider is there", Duration::from_secs(5), async || {
+            let list = pair.gateway.run(["provider", "list"]).ok().out;
+            list.contains("away").then_some(())
+        })
+        .await;
+        for model in ["r", "away/plain-model", "status-503", "first/status-503"] {
+            let word = word("secret");
+            let answer = sensitive(&pair.gateway, model, &word).await;
+            assert_ne!(answer.status, 200, "{model}: {}", answer.text());
+            // Not marked, but found in it.
+            let iban = format!("{word} DE89 3704 0044 0532 0130 00");
+            let answer = pair.gateway.caller().chat(model, &iban).await;
+            assert_ne!(answer.status, 200, "{model}: {}", answer.text());
+        }
+        assert_eq!(away.connections(), 0);
+        let word = word("kept");
+        let answer = sensitive(&pair.gateway, "plain-model", &word).await;
+        assert_eq!(answer.said(), format!("You said: {word}"), "the local ones serve it");
+        // The same request without the mark goes there: it fails for its certificate.
+        let open = pair.gateway.caller().chat("r", "harmless").await;
+        assert_ne!(open.status, 200);
+        let tried = open.header("x-request-id").unwrap().to_owned();
+        let explained = pair.gateway.run(["route", "explain", &tried]).ok().out;
+        assert!(explained.contains("away/plain-model"), "{explained}");
+    });
+    let refused = pair.gateway.run(["route", "explain", "-m", "r", "--sensitive"]).ok().out;
+    assert!(refused.contains("local providers only"), "{refused}");
+    assert!(refused.contains("external"), "{refused}");
+    let found = ["route", "explain", "-m", "r", "--text", "my card is 4111 1111 1111 1111"];
+    let found = pair.gateway.run(found).ok().out;
+    assert!(found.contains("payment-card"), "{found}");
+}
+
+// ---------------------------------------------------------------------- health
+
+#[test]
+fn a_rate_limit_is_told_to_the_caller_and_kept_for_everyone() {
+    let pair = pair("routing: {longest_wait: 1s}\n");
+    run(async {
+        let caller = pair.gateway.caller();
+        let answer = caller.chat("first/status-429-after-7", "limited").await;
+        assert_eq!(answer.status, 429, "{}", answer.text());
+        assert_eq!(answer.header("retry-after"), Some("7"));
+        let sent = pair.first.requests().len();
+        let answer = caller.chat("first/status-429-after-7", "again").await;
+        let wait: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+        // Up to a tenth more, so that not all come back at once.
+        assert!((1..=8).contains(&wait), "{wait}");
+        assert_eq!(pair.first.requests().len(), sent, "nothing was sent");
+    });
+}
+
+#[test]
+fn a_provider_that_fails_leaves_and_comes_back_by_itself() {
+    let pair = pair("routing: {attempts: 1}\nhealth: {interval: 1s}\n");
+    run(async {
+        let caller = pair.gateway.caller();
+        for _ in 0..5 {
+            assert!(caller.chat("first/status-503", "down").await.status >= 500);
+        }
+        let word = word("open");
+        let answer = caller.chat("first/status-503", &word).await;
+        assert_eq!(answer.status, 503);
+        assert!(answer.header("retry-after").is_some());
+        assert_eq!(pair.first.requests_with(&word).len(), 0, "nothing is sent");
+        let list = pair.gateway.run(["provider", "list"]).ok().out;
+        assert!(list.contains("status-503") && list.contains("down for"), "{list}");
+        // Another model of it is served all the same.
+        assert_eq!(caller.chat("first/plain-model", &word).await.status, 200);
+    });
+}
+
+#[test]
+fn what_an_operator_disables_stays_out_of_use_over_a_restart() {
+    let Pair { first, second, gateway } = pair("");
+    run(async {
+        gateway.run(["provider", "disable", "first"]).ok();
+        let answer = gateway.caller().chat("plain-model", "hello").await;
+        assert_eq!(answer.header("x-keyward-provider"), Some("second"));
+        assert_eq!(gateway.caller().chat("first/plain-model", "hello").await.status, 503);
+    });
+    let gateway = gateway.stop().start();
+    run(async {
+        let answer = gateway.caller().chat("first/plain-model", "hello").await;
+        assert_eq!(answer.status, 503, "{}", answer.text());
+        assert!(answer.text().contains("disabled"), "{}", answer.text());
+        gateway.run(["provider", "enable", "first"]).ok();
+        assert_eq!(gateway.caller().chat("first/plain-model", "hello").await.status, 200);
+    });
+    let unknown = gateway.run(["provider", "disable", "third"]).failed();
+    assert!(unknown.everything().contains("no provider 'third'"), "{unknown:?}");
+    drop((first, second));
+}
+
+// ---------------------------------------------------------------------- several keys
+
+#[test]
+fn a_rejected_key_is_left_alone_while_the_providers_others_serve() {
+    let vendor = Vendor::openai(&canary("openai"));
+    let config = format!(
+        "providers:\n  both:\n    adapter: openai\n    kind: local\n    endpoint: {}/v1\n    \
+         keys: [{{name: old, env: OLD_KEY}}, stored, {{name: unset, env: UNSET_KEY}}]\n    \
+         models: [plain-model]\n",
+        vendor.url()
+    );
+    let rejected = canary("rejected");
+    let gateway = Setup::new(&config, &["openai"]).variable("OLD_KEY", &rejected).start();
+    // It can only be stored once its provider is known.
+    gateway.setup().run_with(["key", "set", "both", "--field", "stored"], &vendor.key).ok();
+    run(async {
+        let with = |key: &str| {
+            let bearer = format!("Bearer {key}");
+            let requests = vendor.requests().into_iter();
+            requests.filter(|asked| asked.header("authorization") == Some(&bearer)).count()
+        };
+        for _ in 0..6 {
+            let answer = gateway.caller().chat("plain-model", "hello").await;
+            assert_eq!(answer.status, 200, "{}", answer.text());
+        }
+        assert_eq!((with(&rejected), with(&vendor.key)), (1, 6));
+        let list = gateway.run(["key", "list"]).ok().out;
+        assert!(list.contains("api_key@stored") && list.contains("api_key@unset"), "{list}");
+    });
+}
+
+#[test]
+fn all_keys_and_providers_share_one_budget() {
+    let vendor = Vendor::openai(&canary("openai"));
+    let config = format!(
+        "providers:\n  many:\n    adapter: openai\n    kind: local\n    endpoint: {}/v1\n    \
+         keys: [{{name: a, env: A}}, {{name: b, env: B}}, {{name: c, env: C}}, {{name: d, env: D}}]\n    \
+         models: [plain-model]\nrouting: {{attempts: 3}}\n",
+        vendor.url()
+    );
+    let setup = ["A", "B", "C", "D"]
+        .into_iter()
+        .fold(Setup::new(&config, &["openai"]), |setup, name| setup.variable(name, &canary(name)));
+    let gateway = setup.start();
+    run(async {
+        let answer = gateway.caller().chat("plain-model", "hello").await;
+        assert_eq!(answer.status, 401, "{}", answer.text());
+        assert_eq!(vendor.requests().len(), 3);
+        // The fourth one is left to find out about.
+        let answer = gateway.caller().chat("plain-model", "hello").await;
+        assert_ne!(answer.status, 200);
+        assert_eq!(vendor.requests().len(), 4);
+    });
+}
+
+#[test]
+fn what_an_operator_disables_stays_out_of_use_though_health_is_switched_off() {
+    let Pair { first, second, gateway } = pair("health: {enabled: false}\n");
+    run(async {
+        gateway.run(["provider", "disable", "first"]).ok();
+        for _ in 0..5 {
+            let answer = gateway.caller().chat("plain-model", "hello").await;
+            assert_eq!(answer.header("x-keyward-provider"), Some("second"));
+        }
+        let answer = gateway.caller().chat("first/plain-model", "hello").await;
+        assert_eq!(answer.status, 503, "{}", answer.text());
+        assert!(answer.text().contains("disabled"), "{}", answer.text());
+        gateway.run(["provider", "enable", "first"]).ok();
+        assert_eq!(gateway.caller().chat("first/plain-model", "hello").await.status, 200);
+    });
+    drop((first, second));
+}
+
+// ---------------------------------------------------------------------- load
+
+#[test]
+fn what_does_not_fit_is_refused_with_the_time_to_come_back() {
+    let _alone = crate::support::by_itself();
+    let limits = "    limits: {concurrency: 1, queue: 1, wait: 5s}\n";
+    let pair = pair_with(limits, "");
+    run(async {
+        let caller = pair.gateway.caller();
+        let began = Instant::now();
+        let answers = futures_util::future::join_all((0..6).map(|_| {
+            let caller = caller.clone();
+            async move { caller.chat("first/slow-800", "queue").await }
+        }));
+        let answers = answers.await;
+        let served = answers.iter().filter(|answer| answer.status == 200).count();
+        assert_eq!(served, 2, "one is served, one waits");
+        for refused in answers.iter().filter(|answer| answer.status != 200) {
+            assert_eq!(refused.status, 429, "{}", refused.text());
+            assert!(refused.header("retry-after").is_some(), "{:?}", refused.headers);
+        }
+        assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    });
+}
+
+// ---------------------------------------------------------------------- telling
+
+#[test]
+fn a_real_request_can_be_explained_and_watched_by_operators_alone() {
+    let pair = pair(&route("status-503", "plain-model"));
+    run(async {
+        let operator = pair.gateway.stranger(Some(OPERATOR));
+        let mut watching = operator.events("/events").await;
+        assert_eq!(watching.status, 200);
+        let answer = pair.gateway.caller().chat("r", "hello").await;
+        let id = answer.header("x-request-id").unwrap().to_owned();
+        let seen = watching.until(|event| event["request"] == id.as_str()).await;
+        assert_eq!(seen["event"], "request");
+        assert_eq!(seen["decision"]["route"], "r");
+        assert_eq!(seen["tried"][0]["outcome"], "failed");
+        assert_eq!(seen["tried"][1]["outcome"], "answered");
+        let path = format!("/operator/v1/routes/explain/{id}");
+        let explained = operator.get(&path).await.json();
+        assert_eq!(explained["attempts"], 2);
+        let body = ask("plain-model", "hypothetical", false);
+        let decision = operator.post("/operator/v1/routes/explain", &body).await.json();
+        assert_eq!(decision["candidates"].as_array().unwrap().len(), 2, "{decision}");
+        let counters = operator.get("/operator/v1/counters").await.json();
+        assert_eq!((&counters["requests"], &counters["failovers"]), (&json!(1), &json!(1)));
+        for path in ["/events", &path, "/operator/v1/providers", "/operator/v1/counters"] {
+            let refused = pair.gateway.caller().get(path).await;
+            assert_eq!(refused.status, 403, "{path}");
+        }
+        let refused = pair.gateway.caller().post("/operator/v1/routes/explain", &body).await;
+        assert_eq!(refused.status, 403);
+    });
+}
+
+// ---------------------------------------------------------------------- conservation
+
+/// What callers do in one round: some are answered, some by the second provider, some get a broken
+/// stream, some leave early.
+async fn round(gateway: &Gateway, callers: usize) {
+    let each = (0..callers).map(|_| async {
+        let caller = gateway.caller();
+        caller.chat("plain-model", "plain").await;
+        caller.chat("failing", "goes on").await;
+        caller.chat("first/status-429", "nobody else").await;
+        caller.stream("breaking", "breaks").await.collect().await;
+        let mut leaver = caller.stream("first/long-500", "leaves").await;
+        leaver.first_text().await;
+    });
+    futures_util::future::join_all(each).await;
+}
+
+#[test]
+fn rows_and_vendors_agree_over_failovers_disconnects_and_a_restart() {
+    let more = "routes:\n  failing: {candidates: [first/status-503, second/plain-model], order: \
+                listed}\n  breaking: {candidates: [first/cut-4, second/plain-model], order: \
+                listed}\nrouting: {retries: 1}\nhealth: {enabled: false}\n";
+    let Pair { first, second, gateway } = pair(more);
+    run(round(&gateway, 8));
+    let gateway = gateway.stop().start();
+    run(round(&gateway, 8));
+    run(async {
+        eventually("rows for all that the vendors served", Duration::from_secs(10), async || {
+            let usage = gateway.run(["usage", "--rows", "--limit", "10000", "--json"]).ok().json();
+            let rows = usage["rows"].as_array().unwrap();
+            let of = |provider: &str| rows.iter().filter(|row| row["provider"] == provider).count();
+            let posts = |vendor: &Vendor| {
+                vendor.requests().iter().filter(|request| request.method == "POST").count()
+            };
+            (of("first") == posts(&first) && of("second") == posts(&second)).then_some(())
+        })
+        .await;
+        let usage = gateway.run(["usage", "--rows", "--limit", "10000", "--json"]).ok().json();
+        let rows = usage["rows"].as_array().unwrap();
+        let with = |outcome: &str| rows.iter().filter(|row| row["outcome"] == outcome).count();
+        assert_eq!(with("cancelled"), 16, "each who left");
+        assert_eq!(with("ok"), 32, "plain ones, and those that went on");
+        for row in rows {
+            let tokens = (row["input_tokens"].as_u64(), row["output_tokens"].as_u64());
+            match row["outcome"].as_str().unwrap() {
+                "ok" => assert_eq!(tokens, (Some(11), Some(7)), "{row}"),
+                // Nothing was served: nothing is billed.
+                "failed" if row["model"] != "cut-4" => {
+                    assert_eq!(tokens, (Some(0), Some(0)), "{row}")
+                }
+                _ => assert!(row["estimated"] == true && tokens.1 > Some(0), "{row}"),
+            }
+        }
+        // A request has its attempts once each, and none after the one that ended it.
+        let mut attempts: std::collections::BTreeMap<&str, Vec<u64>> = Default::default();
+        for row in rows {
+            let request = row["request"].as_str().unwrap();
+            attempts.entry(request).or_default().push(row["attempt"].as_u64().unwrap());
+        }
+        for (request, mut numbers) in attempts {
+            numbers.sort_unstable();
+            assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>(), "{request}");
+        }
+    });
+}

@@ -211,6 +211,7 @@ fn main() {
         tokens: Tokens(250),
         max_output: None,
         sensitive: None,
+        told: Vec::new(),
     };
     let body = serde_json::json!({"model": "model-7", "stream": true,
         "messages": [{"role": "system", "content": "x".repeat(300)},

@@ -34,7 +34,7 @@ use tokio::sync::Mutex;
 pub use self::{answer::Answer, models::ListedModel, operating::Steer, recording::Recorded};
 use self::{
     carrying::{Begun, Carrying},
-    models::{Listing, open_lists},
+    models::Listing,
     relay::Relay,
     view::View,
 };
@@ -266,6 +266,7 @@ impl Gateway {
             max_output: None,
             sensitive: sensitive(&snapshot, &call, Arc::clone(&request), |r| Box::new(r.texts()))
                 .await?,
+            told: Vec::new(),
         };
         self.answer(snapshot, call, ask, false, Operation::Embed(request)).await
     }
@@ -277,8 +278,8 @@ impl Gateway {
     pub async fn explain(&self, call: &Call, request: Chat) -> Result<Decision, Failure> {
         let snapshot = self.snapshot();
         let ask = ask_chat(&snapshot, call, Arc::new(request)).await?;
-        let whole = snapshot.roster.explain(&ask, &View::new(&snapshot, &self.inner.health));
-        if whole.is_unknown() { Ok(self.decide(&snapshot, &ask).await) } else { Ok(whole) }
+        let ask = self.with_told(&snapshot, ask).await;
+        Ok(snapshot.roster.explain(&ask, &View::new(&snapshot, &self.inner.health)))
     }
 
     /// The tokens of a chat's prompt: counted by the vendor if its adapter can and the vendor speaks
@@ -295,7 +296,8 @@ impl Gateway {
     ) -> Result<Counted, Failure> {
         let snapshot = self.snapshot();
         let ask = ask_chat(&snapshot, call, Arc::new(request)).await?;
-        let decision = self.decide(&snapshot, &ask).await;
+        let ask = self.with_told(&snapshot, ask).await;
+        let decision = self.decide(&snapshot, &ask);
         let Some(Candidate { provider, model, .. }) = decision.candidates.first() else {
             return Err(decision.failure().unwrap_or_else(nobody));
         };
@@ -334,7 +336,8 @@ impl Gateway {
         operation: Operation,
     ) -> Result<Answer, Failure> {
         let began = Instant::now();
-        let decision = self.decide(&snapshot, &ask).await;
+        let ask = self.with_told(&snapshot, ask).await;
+        let decision = self.decide(&snapshot, &ask);
         let routing = &snapshot.config.routing;
         if let Some(hedge) = &routing.hedge {
             self.inner.hedges.earn(hedge.share);
@@ -408,25 +411,18 @@ impl Gateway {
         routing::carry::carry(&carrying, way.decision, &budget, watched).await
     }
 
-    /// Decides where a request goes; providers that tell their models themselves are asked if
-    /// nobody else has the model.
-    async fn decide(&self, snapshot: &Snapshot, ask: &Ask) -> Decision {
-        let view = View::new(snapshot, &self.inner.health);
-        let decision = snapshot.roster.decide(ask, &view);
-        if !decision.is_unknown() {
-            return decision;
+    /// For names that nobody is configured to serve, providers that tell their models themselves are
+    /// asked for them.
+    async fn with_told(&self, snapshot: &Snapshot, mut ask: Ask) -> Ask {
+        let unlisted = snapshot.roster.unlisted(&ask);
+        if !unlisted.is_empty() {
+            ask.told = self.told(snapshot, &unlisted).await;
         }
-        for provider in open_lists(snapshot) {
-            let list = self.model_list(&provider).await;
-            if list.iter().any(|listed| listed.id == ask.model.as_str())
-                && let Ok(model) = ModelName::new(&format!("{}/{}", provider.name, ask.model))
-            {
-                let view = View::new(snapshot, &self.inner.health);
-                let found = snapshot.roster.decide(&Ask { model, ..ask.clone() }, &view);
-                return Decision { model: ask.model.clone(), ..found };
-            }
-        }
-        decision
+        ask
+    }
+
+    fn decide(&self, snapshot: &Snapshot, ask: &Ask) -> Decision {
+        snapshot.roster.decide(ask, &View::new(snapshot, &self.inner.health))
     }
 
     /// A provider that is ready.
@@ -477,6 +473,7 @@ async fn ask_chat(snapshot: &Snapshot, call: &Call, request: Arc<Chat>) -> Resul
         tokens: request.expected_tokens(),
         max_output: request.sampling.max_output_tokens,
         sensitive: sensitive(snapshot, call, request, |r| Box::new(r.texts())).await?,
+        told: Vec::new(),
     })
 }
 

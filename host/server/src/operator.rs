@@ -256,7 +256,7 @@ fn health(report: &Report, now: Instant) -> Value {
     let (standing, until, why) = match &report.standing {
         Standing::Healthy => ("healthy", None, None),
         Standing::Probation => ("probation", None, None),
-        Standing::Down { until, why } => ("down", Some(*until), Some(format!("{why:?}"))),
+        Standing::Down { until, why } => ("down", Some(*until), Some(why.to_string())),
         Standing::Disabled { by } => ("disabled", None, Some(format!("by {by}"))),
     };
     let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);

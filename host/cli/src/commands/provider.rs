@@ -62,7 +62,7 @@ async fn list(places: &Places) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// As "down for 4200 ms (Failing(Timeout))".
+/// As "down for 4200 ms (timeout)".
 fn standing(health: &Value) -> String {
     let standing = health["standing"].as_str().unwrap_or_default();
     let left = health["for_ms"].as_u64().map(|ms| format!(" for {ms} ms")).unwrap_or_default();

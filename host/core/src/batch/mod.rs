@@ -87,6 +87,8 @@ struct Member {
     estimate: Estimate,
     /// The host's own count of its inputs.
     tokens: Tokens,
+    /// So many of the provider's keys failed it before.
+    keys: usize,
     answer: oneshot::Sender<Joined>,
 }
 
@@ -99,6 +101,8 @@ pub(crate) struct Request<'a> {
     pub sensitive: bool,
     /// The host's own count of its inputs.
     pub tokens: Tokens,
+    /// So many of the provider's keys failed it before.
+    pub keys: usize,
     /// No turn is waited for longer than until here.
     pub deadline: Instant,
     pub health: &'a Health,
@@ -136,6 +140,7 @@ impl Batches {
             embed: Arc::clone(embed),
             estimate: Estimate::clone(estimate),
             tokens: request.tokens,
+            keys: request.keys,
             answer,
         };
         if let Some(open) = self.enter(key, member, most) {
@@ -294,7 +299,8 @@ impl Batch {
             Some(Err(failure)) => {
                 leave.failed(&failure, Instant::now());
                 let model = &self.candidate.model;
-                let stop = self.provider.stop(failure.clone(), model, &self.health);
+                let keys = members.iter().map(|member| member.keys).max().unwrap_or_default();
+                let stop = self.provider.stop(failure.clone(), model, &self.health, keys);
                 Ended::Failed(Box::new(failure), Box::new(stop))
             }
             None => Ended::Left,

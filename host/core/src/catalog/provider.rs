@@ -21,7 +21,7 @@ use super::{
     grant,
 };
 use crate::{
-    Failure,
+    Failure, FailureKind, Fault,
     clock::SystemClock,
     config, contract,
     egress::{Client, ClientOptions, Dns, FrameLimits, Injection, Secrets, Target, Timeouts},
@@ -33,7 +33,7 @@ use crate::{
         self,
         carry::Stop,
         gate::{Gate, GateLimits, Pass},
-        keyring::{KeyAt, Keyring, concerns_key},
+        keyring::{KeyAt, Keyring, NoKey},
         leave::{Asking, Leave},
     },
     sandbox::Plugin,
@@ -348,24 +348,39 @@ impl Provider {
     pub(crate) async fn leave(&self, asking: &Asking<'_>, health: &Health) -> Result<Leave, Stop> {
         let (keys, model) = (&self.keyring, &asking.candidate.model);
         let has = |key| self.has_key(key);
-        let resting = |left| Stop::resting(&self.name, left);
+        let resting = |none| match none {
+            NoKey::Resting { left, limited: true } => Stop::limited(&self.name, left),
+            NoKey::Resting { left, limited: false } => Stop::resting(&self.name, left),
+            NoKey::Nowhere => {
+                let advice = self.missing_key().unwrap_or_default();
+                Stop::Failed(Failure::new(FailureKind::Authentication, Fault::Host, advice))
+            }
+        };
         // Before the queue, so that nobody waits in vain, and after it.
         keys.has_one(health, model, has, Instant::now()).map_err(resting)?;
         let leave = Leave::obtain(asking, health, &self.gate, &SystemClock).await?;
         match keys.choose(health, model, has, Instant::now()) {
             Ok(key) => Ok(leave.with_key(key, keys.quotas(key, model))),
-            Err(left) => {
+            Err(none) => {
                 leave.unused();
-                Err(resting(left))
+                Err(resting(none))
             }
         }
     }
 
-    /// What the failure of an attempt means: what one key can't do another may.
-    pub(crate) fn stop(&self, failure: Failure, model: &ModelName, health: &Health) -> Stop {
+    /// What the failure of an attempt means: what one key can't do another may, if there is one that
+    /// neither rests nor, where nobody keeps count of that, has had its turn: `asked` before.
+    pub(crate) fn stop(
+        &self,
+        failure: Failure,
+        model: &ModelName,
+        health: &Health,
+        asked: usize,
+    ) -> Stop {
         let has = |key| self.has_key(key);
-        let another = self.keyring.has_several()
-            && concerns_key(&failure)
+        let of_key = self.keyring.quotas(KeyAt::default(), model);
+        let another = of_key.is_some_and(|quotas| quotas.concerned(failure.kind).is_some())
+            && asked + 1 < self.keyring.keys().filter(|key| has(*key)).count()
             && self.keyring.has_one(health, model, has, Instant::now()).is_ok();
         if another { Stop::Key(failure) } else { Stop::Failed(failure) }
     }

@@ -6,45 +6,29 @@
 //! for the credential before. Dropping a [`Response`], or the future of [`Client::send`], ends the
 //! request: the connection is closed, or its stream reset.
 //!
-//! Connections are kept and used again, until an answer leaves open where it ends: the library reads
-//! one with a length and chunks by its chunks and keeps the connection, and what is left on it could
-//! be taken for the next answer. From then on each request to this provider has a connection of its own.
+//! A request is sent at most once. The HTTP client repeats it only where no byte of it was sent: a
+//! pooled connection turned out to be closed.
 //!
-//! A request is sent at most once. The HTTP client repeats it only where the vendor can't have
-//! seen it: a pooled connection that was already closed, or HTTP/2's own word that it was refused.
-//!
-//! Bounds: [`Timeouts`] and [`BodyLimits`] for each answer; [`MAX_IDLE`] connections kept; 100
+//! Bounds: [`Timeouts`] and [`BodyLimits`] for each answer; connections as [`super::connections`] says; 100
 //! headers and about 400 KB of them (the HTTP library's own limits). A chunk of a stream costs one
 //! clock reading and one substring search; the timer is armed once and moved only when it fires.
 
-use std::{
-    collections::HashMap,
-    pin::Pin,
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::{collections::HashMap, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, header};
 use keyward_contract::ProviderKind;
 use tokio::time::{Instant, Sleep};
 
 use super::{
     address::{Dns, Guard, Policy, SystemDns},
+    connections::{ClientError, Connections, Recipe},
     credential::{Injection, Place},
     redact::{Redactor, Secrets},
     target::{GrantedUrl, Target},
     transport,
 };
 use crate::{Failure, FailureKind, Fault, contract::Method};
-
-/// Idle connections kept for each host: enough for bursts of as many requests to find one open.
-/// One with TLS takes about 30 KB.
-pub const MAX_IDLE: usize = 128;
-
-/// How long an idle connection is kept. Load balancers close theirs after 60 s and more; closing
-/// first avoids most races.
-pub const IDLE_CONNECTION: Duration = Duration::from_secs(50);
 
 /// Of an answer that isn't framed, this much is read: error pages are long only by accident.
 pub const MAX_TEXT: usize = 64 << 10;
@@ -55,8 +39,6 @@ pub const TEXT_TIME: Duration = Duration::from_secs(1);
 
 /// The code of an answer that isn't valid HTTP.
 pub(super) const BAD_HTTP: &str = "bad_http";
-
-const USER_AGENT: &str = concat!("keyward/", env!("CARGO_PKG_VERSION"));
 
 /// How long each part of an exchange may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,76 +110,13 @@ impl ClientOptions {
     }
 }
 
-/// Why no client could be made.
-#[derive(Debug, thiserror::Error)]
-pub enum ClientError {
-    #[error("the extra certificates can't be read: {0}")]
-    ExtraRoots(String),
-    #[error("no certificates of authorities in the PEM text")]
-    NoExtraRoots,
-    #[error(
-        "https can't be set up: {0} (on Debian and Ubuntu, the package 'ca-certificates' holds the \
-         authorities to trust)"
-    )]
-    Tls(String),
-}
-
 /// Connections to the targets of one provider. Cheap to clone; clones share connections.
 #[derive(Clone)]
 pub struct Client {
-    pooled: reqwest::Client,
-    /// Takes the other's place when an answer has left open where it ends.
-    unpooled: Arc<OnceLock<reqwest::Client>>,
-    recipe: Arc<Recipe>,
+    connections: Arc<Connections>,
     hosts: Arc<HashMap<String, Policy>>,
     timeouts: Timeouts,
     limits: BodyLimits,
-}
-
-/// What a provider's HTTP clients are made of.
-struct Recipe {
-    guard: Arc<Guard>,
-    connect: Duration,
-    extra_roots: Option<Vec<u8>>,
-    /// A target wants https.
-    encrypted: bool,
-}
-
-impl Recipe {
-    /// Keeps so many idle connections for each host.
-    fn client(&self, idle: usize) -> Result<reqwest::Client, ClientError> {
-        let headers =
-            HeaderMap::from_iter([(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"))]);
-        let mut builder = reqwest::Client::builder()
-            .user_agent(USER_AGENT)
-            .default_headers(headers)
-            .redirect(reqwest::redirect::Policy::none())
-            .referer(false)
-            .no_proxy()
-            .dns_resolver(Arc::clone(&self.guard))
-            .tcp_nodelay(true)
-            .connect_timeout(self.connect)
-            .pool_max_idle_per_host(idle)
-            .pool_idle_timeout(IDLE_CONNECTION);
-        if let Some(pem) = &self.extra_roots {
-            let roots = reqwest::Certificate::from_pem_bundle(pem)
-                .map_err(|error| ClientError::ExtraRoots(error.to_string()))?;
-            if roots.is_empty() {
-                return Err(ClientError::NoExtraRoots);
-            }
-            builder = builder.tls_certs_merge(roots);
-        }
-        if !self.encrypted {
-            // Nothing to verify: spares reading the system's certificates.
-            builder = builder.tls_certs_only([]);
-        }
-        builder.build().map_err(|error| {
-            ClientError::Tls(
-                std::error::Error::source(&error)
-                    .map_or_else(|| error.to_string(), ToString::to_string),
-            )
-        })
-    }
 }
 
 /// A request, checked, ready to go.
@@ -239,36 +158,11 @@ impl Client {
             encrypted: targets.iter().any(|target| target.policy().encrypted),
         };
         Ok(Self {
-            pooled: recipe.client(MAX_IDLE)?,
-            unpooled: Arc::default(),
-            recipe: Arc::new(recipe),
+            connections: Arc::new(Connections::new(recipe)?),
             hosts: Arc::new(hosts),
             timeouts,
             limits: options.limits,
         })
-    }
-
-    fn http(&self) -> &reqwest::Client {
-        self.unpooled.get().unwrap_or(&self.pooled)
-    }
-
-    /// Uses no connection twice from now on.
-    async fn stop_pooling(&self, host: &str) {
-        if self.unpooled.get().is_some() {
-            return;
-        }
-        let recipe = Arc::clone(&self.recipe);
-        let made = tokio::task::spawn_blocking(move || recipe.client(0)).await;
-        match made.map_err(|error| error.to_string()).map(|made| made.map_err(|e| e.to_string())) {
-            Ok(Ok(client)) => {
-                if self.unpooled.set(client).is_ok() {
-                    tracing::warn!(host, "its answers are ambiguous: no connection is kept");
-                }
-            }
-            Ok(Err(error)) | Err(error) => {
-                tracing::error!(host, error, "connections of ambiguous answers are still kept");
-            }
-        }
     }
 
     /// Sends the request and waits for the head of the answer. Any status but a redirect is an
@@ -313,8 +207,13 @@ impl Client {
 
         let patience = if streamed { self.timeouts.first_byte } else { self.timeouts.whole };
         let patience = patience.min(self.timeouts.total);
-        let answer = tokio::time::timeout_at(started + patience, self.http().execute(request));
-        let mut inner = match answer.await {
+        let http = self.connections.http().await;
+        let silence = self.connections.silence();
+        let answer = tokio::time::timeout_at(started + patience, http.execute(request)).await;
+        if answer.is_ok() {
+            silence.ended();
+        }
+        let mut inner = match answer {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => {
                 return Err(transport::classify(&error, target.host(), &secrets));
@@ -334,7 +233,7 @@ impl Client {
         if let Err(failure) = check_head(&inner, &target, limit, &secrets) {
             if failure.code.as_deref() == Some(BAD_HTTP) {
                 // Before the answer is let go, which may give its connection back.
-                self.stop_pooling(target.host()).await;
+                self.connections.keep_none(target.host()).await;
             }
             return Err(failure);
         }
@@ -353,6 +252,7 @@ impl Client {
             limit,
             inner,
             target,
+            connections: Arc::clone(&self.connections),
             ended: false,
         })
     }
@@ -437,6 +337,7 @@ pub struct Response {
     headers: HeaderMap,
     inner: reqwest::Response,
     target: Target,
+    connections: Arc<Connections>,
     secrets: Secrets,
     redactor: Redactor,
     timer: Pin<Box<Sleep>>,
@@ -530,6 +431,7 @@ impl Response {
         if now >= silent_until {
             let message =
                 format!("'{host}' fell silent for {} s in its answer", self.idle.as_secs_f32());
+            self.connections.doubt();
             return Err(self.end(transport::timed_out("idle_timeout", message)));
         }
         self.timer.as_mut().reset(silent_until.min(self.deadline));

@@ -7,7 +7,7 @@
 //! 2. [`headers`] turns what an adapter may set into a header map, and refuses the rest.
 //! 3. [`credential`] holds the secret as an [`Injection`], ready to be put into a request.
 //! 4. [`client`] sends. [`address`] decides which addresses it may connect to, after the name has
-//!    been resolved. Redirects are reported, never followed; no proxy is used.
+//!    been resolved, and `connections` which are used again. Redirects are reported, never followed; no proxy is used.
 //! 5. [`redact`] takes the secrets out of the answer before anyone reads it.
 //! 6. [`framing`] cuts the answer into frames. [`retry_after`] reads how long to wait.
 //!
@@ -17,6 +17,7 @@
 
 pub mod address;
 pub mod client;
+mod connections;
 pub mod credential;
 pub mod framing;
 pub mod headers;
@@ -26,7 +27,8 @@ pub mod target;
 mod transport;
 
 pub use address::{Dns, SystemDns};
-pub use client::{BodyLimits, Client, ClientError, ClientOptions, Outgoing, Response, Timeouts};
+pub use client::{BodyLimits, Client, ClientOptions, Outgoing, Response, Timeouts};
+pub use connections::{ClientError, IDLE_CONNECTION, MAX_IDLE};
 pub use credential::{BadCredential, Injection};
 pub use framing::{Decoder, FrameLimits, FramingError};
 pub use headers::{BadHeaderRule, RequestHeaders, ResponseHeaders};

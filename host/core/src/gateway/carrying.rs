@@ -95,6 +95,7 @@ impl Carrier for Carrying<'_> {
             estimate: &estimate,
             sensitive,
             tokens,
+            keys: asked.keys,
             deadline: self.deadline,
             health,
             meter: &inner.meter,
@@ -124,7 +125,8 @@ impl Carrier for Carrying<'_> {
         let leave = provider.leave(&asking, health).await?;
         asked.sends();
         let before = Instant::now();
-        let failed = |failure: Failure| provider.stop(failure, &candidate.model, health);
+        let failed =
+            |failure: Failure| provider.stop(failure, &candidate.model, health, asked.keys);
         let reservation = inner.meter.reserve(&estimate).map_err(Stop::Failed)?;
         if let (Operation::Chat(chat), Some(_), false) =
             (&mut operation, asked.patience, self.way.streamed)

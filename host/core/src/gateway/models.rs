@@ -47,22 +47,20 @@ impl Gateway {
     /// Every model that can be named now, providers in the order of the configuration.
     pub async fn models(&self) -> Vec<ListedModel> {
         let snapshot = self.snapshot();
-        let mut listed = Vec::new();
-        for (name, state) in &snapshot.providers {
-            let ProviderState::Ready(provider) = state else { continue };
-            let models = if provider.models_are_open() {
-                let list = self.model_list(provider).await;
-                list.iter().filter_map(|model| ModelName::new(&model.id).ok()).collect()
-            } else {
-                provider.models().to_vec()
+        let ready = snapshot.providers.values().filter_map(ProviderState::ready);
+        let models = ready.map(async |provider| {
+            let models = match provider.models_are_open() {
+                true if self.inner.health.is_disabled(&provider.name) => Vec::new(),
+                true => {
+                    let list = self.model_list(provider).await;
+                    list.iter().filter_map(|model| ModelName::new(&model.id).ok()).collect()
+                }
+                false => provider.models().to_vec(),
             };
-            listed.extend(models.into_iter().map(|id| ListedModel {
-                id,
-                provider: name.clone(),
-                created: None,
-            }));
-        }
-        listed
+            let of_it = |id| ListedModel { id, provider: provider.name.clone(), created: None };
+            models.into_iter().map(of_it).collect::<Vec<_>>()
+        });
+        futures_util::future::join_all(models).await.concat()
     }
 
     /// What is known of each model of a provider: the operator's word, the vendor's own list, the
@@ -115,9 +113,33 @@ impl Gateway {
         }
         Ok(models.into())
     }
-}
 
-pub(super) fn open_lists(snapshot: &Snapshot) -> Vec<Arc<Provider>> {
-    let ready = snapshot.providers.values().filter_map(ProviderState::ready);
-    ready.filter(|provider| provider.models_are_open()).cloned().collect()
+    /// Which of these models the providers have that tell theirs themselves. They are asked all at once,
+    /// but for those that an operator took out.
+    pub(super) async fn told(
+        &self,
+        snapshot: &Snapshot,
+        names: &[&ModelName],
+    ) -> Vec<(ModelName, ProviderName)> {
+        let asked = self.open_lists(snapshot).map(async |provider| {
+            let list = self.model_list(provider).await;
+            (&provider.name, list)
+        });
+        let lists = futures_util::future::join_all(asked).await;
+        let has = |list: &Listing, name: &ModelName| list.iter().any(|it| it.id == name.as_str());
+        let told = lists.iter().flat_map(|(provider, list)| {
+            let known = names.iter().filter(|name| has(list, name));
+            known.map(|name| (ModelName::clone(name), ProviderName::clone(provider)))
+        });
+        told.collect()
+    }
+
+    /// The providers that are asked for their models.
+    fn open_lists<'a>(&self, snapshot: &'a Snapshot) -> impl Iterator<Item = &'a Arc<Provider>> {
+        let ready = snapshot.providers.values().filter_map(ProviderState::ready);
+        let open = |provider: &&Arc<Provider>| {
+            provider.models_are_open() && !self.inner.health.is_disabled(&provider.name)
+        };
+        ready.filter(open)
+    }
 }

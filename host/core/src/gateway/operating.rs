@@ -11,11 +11,12 @@ use super::{Gateway, blocking, disk, watching};
 use crate::{
     Failure, FailureKind, Fault,
     audit::{self, Action},
-    catalog::{KeyStatus, ProviderState},
+    catalog::{KeyStatus, Provider, ProviderState},
     exchange::Exchange,
     ids::{ProviderName, RequestId},
     metering::{self, AttemptRecord, RowQuery, Summary, SummaryQuery},
     operation::Operation,
+    routing::keyring::KeyAt,
     store::{KeyValue, StoreError},
     vault::Slot,
 };
@@ -90,9 +91,18 @@ impl Gateway {
     /// If there is no such provider, it isn't available, or it fails.
     pub async fn probe(&self, provider: &str) -> Result<Duration, Failure> {
         let provider = self.provider(provider)?;
+        let key = provider.first_key();
+        self.probe_with(provider, key).await
+    }
+
+    pub(super) async fn probe_with(
+        &self,
+        provider: Arc<Provider>,
+        key: KeyAt,
+    ) -> Result<Duration, Failure> {
         let began = Instant::now();
         let id = RequestId::random()?;
-        let mut exchange = Exchange::open(provider, &Operation::Probe, id).await?;
+        let mut exchange = Exchange::open_with(provider, &Operation::Probe, id, key, None).await?;
         while let Some(events) = exchange.next().await {
             events?;
         }

@@ -214,7 +214,7 @@ async fn ask_others(
     }
     let request = Arc::new(request);
     let ask = super::ask_chat(&snapshot, &call, Arc::clone(&request)).await.ok()?;
-    let mut decision = gateway.decide(&snapshot, &ask).await;
+    let mut decision = gateway.decide(&snapshot, &ask);
     let (provider, model) = broke;
     decision.candidates.sort_by_key(|other| other.provider == provider && other.model == model);
     let way = Way {

@@ -12,7 +12,7 @@ use crate::{
     catalog::{Provider, ProviderState, Snapshot},
     health::{self, Health},
     ids::{ModelName, ProviderName},
-    routing::{Fares, Outlook, Standing},
+    routing::{Fares, Outlook, Standing, keyring::NoKey},
 };
 
 pub(super) struct View<'a> {
@@ -48,10 +48,19 @@ impl<'a> View<'a> {
                     let has = |key| provider.has_key(key);
                     provider.keyring().has_one(self.health, model, has, self.now).err()
                 });
-                rests.map_or(Standing::Fit, |left| Standing::Down { left })
+                match rests {
+                    // That none is set is for `missing_key` to say.
+                    None | Some(NoKey::Nowhere) => Standing::Fit,
+                    Some(NoKey::Resting { left, limited: true }) => Standing::Limited { left },
+                    Some(NoKey::Resting { left, limited: false }) => Standing::Down { left },
+                }
             }
-            health::Standing::Down { until, .. } => {
-                Standing::Down { left: until.saturating_duration_since(self.now) }
+            health::Standing::Down { until, why } => {
+                let left = until.saturating_duration_since(self.now);
+                match why {
+                    health::Why::CoolingDown => Standing::Limited { left },
+                    _ => Standing::Down { left },
+                }
             }
             health::Standing::Disabled { .. } => Standing::Disabled,
         }
@@ -76,6 +85,11 @@ impl Outlook for View<'_> {
             latency,
         };
         fares.map(seen).collect()
+    }
+
+    fn open(&self, provider: &ProviderName) -> u32 {
+        let ready = self.snapshot.providers.get(provider).and_then(ProviderState::ready);
+        ready.map_or(0, |provider| provider.gate().open())
     }
 
     fn missing_key(&self, provider: &ProviderName) -> Option<String> {

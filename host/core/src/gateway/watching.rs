@@ -17,7 +17,7 @@ use super::{Gateway, Inner, random};
 use crate::{
     FailureKind,
     catalog::ProviderState,
-    health::{Health, HealthOptions, Saved},
+    health::{Health, HealthOptions, Saved, Trouble},
     ids::ModelName,
     routing::journal::{HealthNotice, Journal, Notice},
     store::{Batch, KeyValue, Tree},
@@ -39,9 +39,9 @@ pub(super) fn health(journal: &Journal) -> Health {
     let journal = journal.clone();
     Health::new(HealthOptions::default(), random(), move |transition| {
         let notice = HealthNotice::from(transition);
-        let HealthNotice { provider, model, change, kind, for_ms, .. } = &notice;
+        let HealthNotice { provider, model, change, kind, code, for_ms, .. } = &notice;
         let model = model.as_ref().map(ModelName::as_str);
-        tracing::info!(%provider, model, change, ?kind, for_ms, "health changed");
+        tracing::info!(%provider, model, change, ?kind, code, for_ms, "health changed");
         journal.notify(Notice::Health(notice));
     })
 }
@@ -122,13 +122,16 @@ impl Gateway {
             tokio::spawn(async move {
                 let Some(inner) = weak.upgrade() else { return };
                 let gateway = Self { inner };
-                let probe = tokio::time::timeout(PROBE_WAIT, gateway.probe(name.as_str())).await;
-                let found = match probe {
+                let Ok(provider) = gateway.provider(name.as_str()) else { return };
+                let key = provider.keyring().to_probe(|key| provider.has_key(key));
+                let quota = provider.keyring().account(key);
+                let probe = tokio::time::timeout(PROBE_WAIT, gateway.probe_with(provider, key));
+                let found = match probe.await {
                     Ok(Ok(took)) => Ok(took),
-                    Ok(Err(failure)) => Err(failure.kind),
-                    Err(_) => Err(FailureKind::Timeout),
+                    Ok(Err(failure)) => Err(Trouble::from(&failure).symptom),
+                    Err(_) => Err(FailureKind::Timeout.into()),
                 };
-                health.probed(&name, found, Instant::now());
+                health.probed(&name, quota.as_ref(), found, Instant::now());
             });
         }
     }

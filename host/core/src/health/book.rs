@@ -9,8 +9,8 @@ use std::{
 };
 
 use super::{
-    Change, HealthOptions, Holds, Quota, Reach, Refused, Report, Standing, Transition, Trouble,
-    Why,
+    Change, HealthOptions, Holds, Quota, Reach, Refused, Report, Standing, Symptom, Transition,
+    Trouble, Why,
     backoff::{Source, share},
     breaker::{Breaker, Hold, Stand},
     cooldown::{CoolDown, CoolDowns},
@@ -209,7 +209,7 @@ enum Verdict {
 }
 
 fn verdict(trouble: &Trouble) -> Verdict {
-    match trouble.kind {
+    match trouble.symptom.kind {
         FailureKind::InvalidRequest
         | FailureKind::ContextTooLong
         | FailureKind::ContentBlocked
@@ -430,10 +430,10 @@ impl Book {
             }
             Verdict::ProviderDead => {
                 let hold = Some(holds.provider);
-                self.open_provider(provider, hold, trouble.kind, now);
+                self.open_provider(provider, hold, trouble.symptom, now);
                 self.left(provider, model, holds);
             }
-            Verdict::ModelDead => self.open_model(provider, model, holds, trouble.kind, now),
+            Verdict::ModelDead => self.open_model(provider, model, holds, trouble.symptom, now),
             Verdict::Counts => self.count(provider, model, holds, trouble, now),
         }
     }
@@ -453,20 +453,23 @@ impl Book {
         &mut self,
         provider: &ProviderName,
         hold: Option<Hold>,
-        kind: FailureKind,
+        symptom: Symptom,
         now: Instant,
     ) {
         let Self { providers, options, source, .. } = self;
         let Some(known) = providers.get_mut(provider) else { return };
-        let shut = known.breaker.opened().is_some_and(|(was, until)| was == kind && now < until);
+        let shut = known
+            .breaker
+            .opened()
+            .is_some_and(|(was, until)| was.kind == symptom.kind && now < until);
         if shut || hold.is_some_and(|hold| !known.breaker.is_current(hold)) {
             return;
         }
         known.cause = Cause::Probable;
-        let until = known.breaker.open(kind, now, options, source);
+        let until = known.breaker.open(symptom, now, options, source);
         known.sooner(until);
         self.changes += 1;
-        self.tell(provider, None, now, Change::Opened { kind, until });
+        self.tell(provider, None, now, Change::Opened { symptom, until });
     }
 
     /// One of several: the others go on.
@@ -479,10 +482,19 @@ impl Book {
         now: Instant,
     ) {
         self.left(provider, model, holds);
-        let Reach::Key(quota) = &trouble.reach else { return };
+        if let Reach::Key(quota) = &trouble.reach {
+            self.rest_key(provider, quota, now);
+        }
+    }
+
+    fn rest_key(&mut self, provider: &ProviderName, key: &Quota, now: Instant) {
         let until = now + self.options.dead;
-        self.quotas.entry(quota).until = Some(until);
-        self.tell(provider, None, now, Change::CooledDown { until });
+        let key = self.quotas.entry(key);
+        let rests = key.shut(now).is_some();
+        key.until = Some(until);
+        if !rests {
+            self.tell(provider, None, now, Change::CooledDown { until });
+        }
     }
 
     fn open_model(
@@ -490,19 +502,22 @@ impl Book {
         provider: &ProviderName,
         model: &ModelName,
         holds: Holds,
-        kind: FailureKind,
+        symptom: Symptom,
         now: Instant,
     ) {
         let Self { providers, options, source, .. } = self;
         let Some(known) = providers.get_mut(provider) else { return };
         known.breaker.leave(holds.provider);
         let Some(pair) = known.models.get_mut(model) else { return };
-        let shut = pair.breaker.opened().is_some_and(|(was, until)| was == kind && now < until);
+        let shut = pair
+            .breaker
+            .opened()
+            .is_some_and(|(was, until)| was.kind == symptom.kind && now < until);
         if shut || !pair.breaker.is_current(holds.model) {
             return;
         }
-        let until = pair.breaker.open(kind, now, options, source);
-        self.tell(provider, Some(model), now, Change::Opened { kind, until });
+        let until = pair.breaker.open(symptom, now, options, source);
+        self.tell(provider, Some(model), now, Change::Opened { symptom, until });
     }
 
     fn limited(
@@ -533,7 +548,7 @@ impl Book {
         // Over and over again it is more than a limit.
         let mut opened = None;
         if begins && streak > options.limits && trouble.reach == Reach::Model {
-            opened = pair.breaker.failed(holds.model, trouble.kind, now, options, source);
+            opened = pair.breaker.failed(holds.model, trouble.symptom, now, options, source);
         }
         pair.breaker.leave(holds.model);
         let concerned: &mut dyn FnMut(&mut Breaker) = &mut |breaker| {
@@ -560,8 +575,8 @@ impl Book {
             self.tell(provider, cooled_model, now, Change::CooledDown { until });
         }
         if let Some(until) = opened {
-            let kind = trouble.kind;
-            self.tell(provider, Some(model), now, Change::Opened { kind, until });
+            let symptom = trouble.symptom;
+            self.tell(provider, Some(model), now, Change::Opened { symptom, until });
         }
     }
 
@@ -575,7 +590,7 @@ impl Book {
     ) {
         let Self { providers, options, source, .. } = self;
         let Some(known) = providers.get_mut(provider) else { return };
-        let kind = trouble.kind;
+        let symptom = trouble.symptom;
         let provider_wide = trouble.reach == Reach::Provider;
         if known.breaker.is_current(holds.provider) {
             known.suspects.add(model, provider_wide);
@@ -584,17 +599,25 @@ impl Book {
 
         let (mut provider_opened, mut model_opened) = (None, None);
         if provider_wide || known.breaker.opened().is_some() {
-            provider_opened = known.breaker.failed(holds.provider, kind, now, options, source);
+            provider_opened = known.breaker.failed(holds.provider, symptom, now, options, source);
         } else if all_ill {
-            provider_opened = Some(known.breaker.open(kind, now, options, source));
+            provider_opened = Some(known.breaker.open(symptom, now, options, source));
         } else {
             known.breaker.leave(holds.provider);
         }
+        let mut cooled = None;
         if let Some(pair) = known.models.get_mut(model) {
             if provider_wide {
                 pair.breaker.leave(holds.model);
             } else {
-                model_opened = pair.breaker.failed(holds.model, kind, now, options, source);
+                model_opened = pair.breaker.failed(holds.model, symptom, now, options, source);
+            }
+            // Busy for so long, by its vendor's word.
+            if let Some(asked) = trouble.retry_after.filter(|asked| !asked.is_zero())
+                && pair.cool.asked(asked, now, options, source)
+            {
+                cooled = pair.cool.until;
+                pair.breaker.slow_start(cooled.unwrap_or(now), source);
             }
         }
         if provider_opened.is_some() {
@@ -603,15 +626,22 @@ impl Book {
         let soon = now + PROBE_LEAST;
         known.sooner(provider_opened.unwrap_or(soon));
         if let Some(until) = provider_opened {
-            self.tell(provider, None, now, Change::Opened { kind, until });
+            self.tell(provider, None, now, Change::Opened { symptom, until });
         }
         if let Some(until) = model_opened {
-            self.tell(provider, Some(model), now, Change::Opened { kind, until });
+            self.tell(provider, Some(model), now, Change::Opened { symptom, until });
+        } else if let Some(until) = cooled {
+            self.tell(provider, Some(model), now, Change::CooledDown { until });
         }
     }
 
     pub fn disable(&mut self, provider: &ProviderName, by: Arc<str>, now: Instant) {
         self.set_manual(provider, Manual::Disabled(by), now);
+    }
+
+    pub fn is_disabled(&self, provider: &ProviderName) -> bool {
+        let known = self.providers.get(provider);
+        known.is_some_and(|known| matches!(known.manual, Manual::Disabled(_)))
     }
 
     pub fn force(&mut self, provider: &ProviderName, by: Arc<str>, now: Instant) {
@@ -662,7 +692,7 @@ impl Book {
         };
         let pairs = known.models.values_mut().map(|pair| (&mut pair.breaker, &mut pair.cool));
         for (breaker, cool) in pairs.chain([(&mut known.breaker, &mut known.cool)]) {
-            if breaker.opened().is_some_and(|(kind, _)| keyed(kind)) {
+            if breaker.opened().is_some_and(|(symptom, _)| keyed(symptom.kind)) {
                 breaker.try_now(now, source);
             }
             if cool.until.is_some() {
@@ -680,21 +710,29 @@ impl Book {
     pub fn probed(
         &mut self,
         provider: &ProviderName,
-        result: Result<Duration, FailureKind>,
+        key: Option<&Quota>,
+        result: Result<Duration, Symptom>,
         now: Instant,
     ) {
         if !self.watching {
             return;
         }
         self.know(provider, now);
-        let Self { providers, options, source, changes, .. } = self;
+        if let (Some(key), Err(Symptom { kind: FailureKind::Authentication, .. })) = (key, &result)
+        {
+            return self.rest_key(provider, key, now);
+        }
+        let Self { providers, quotas, options, source, changes, .. } = self;
         let Some(known) = providers.get_mut(provider) else { return };
         let change = match result {
             Ok(_) => {
+                if let Some(key) = key {
+                    quotas.forget(key);
+                }
                 known.probe_failures = 0;
-                let Some((kind, _)) = known.breaker.opened() else { return };
+                let Some((symptom, _)) = known.breaker.opened() else { return };
                 match known.cause {
-                    _ if kind == FailureKind::QuotaExhausted => None,
+                    _ if symptom.kind == FailureKind::QuotaExhausted => None,
                     Cause::Models => {
                         known.breaker.try_now(now, source);
                         *changes += 1;
@@ -707,15 +745,18 @@ impl Book {
                     }
                 }
             }
-            Err(kind @ (FailureKind::Authentication | FailureKind::Permission)) => {
-                return self.open_provider(provider, None, kind, now);
+            Err(symptom @ Symptom { kind: FailureKind::Authentication, .. }) => {
+                return self.open_provider(provider, None, symptom, now);
             }
-            Err(
-                kind @ (FailureKind::Overloaded
-                | FailureKind::Unavailable
-                | FailureKind::Timeout
-                | FailureKind::MalformedAnswer),
-            ) => {
+            Err(symptom)
+                if matches!(
+                    symptom.kind,
+                    FailureKind::Overloaded
+                        | FailureKind::Unavailable
+                        | FailureKind::Timeout
+                        | FailureKind::MalformedAnswer
+                ) =>
+            {
                 known.probe_failures = known.probe_failures.saturating_add(1);
                 let due = match known.breaker.opened() {
                     // In probation a probe's failure spares a caller's.
@@ -724,9 +765,9 @@ impl Book {
                 };
                 due.then(|| {
                     known.cause = Cause::Probable;
-                    let until = known.breaker.open(kind, now, options, source);
+                    let until = known.breaker.open(symptom, now, options, source);
                     known.sooner(until);
-                    Change::Opened { kind, until }
+                    Change::Opened { symptom, until }
                 })
             }
             Err(_) => None,

@@ -13,7 +13,7 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    HealthOptions, Why,
+    HealthOptions, Symptom, Why,
     backoff::{Source, doubled},
 };
 use crate::FailureKind;
@@ -46,7 +46,7 @@ pub(super) struct Breaker {
 #[derive(Clone, Copy, Debug)]
 enum State {
     Closed { ramp: Option<Ramp> },
-    Open { until: Instant, kind: FailureKind, trying: bool },
+    Open { until: Instant, symptom: Symptom, trying: bool },
 }
 
 impl Default for State {
@@ -89,8 +89,8 @@ pub(super) enum Stand {
 impl Breaker {
     pub fn stand(&self, now: Instant) -> Stand {
         match &self.state {
-            State::Open { until, kind, .. } if now < *until => {
-                Stand::Shut { until: *until, why: Why::Failing(*kind) }
+            State::Open { until, symptom, .. } if now < *until => {
+                Stand::Shut { until: *until, why: Why::Failing(*symptom) }
             }
             State::Open { trying: true, .. } => {
                 Stand::Shut { until: now + ASK_AGAIN, why: Why::Trying }
@@ -180,7 +180,7 @@ impl Breaker {
     pub fn failed(
         &mut self,
         hold: Hold,
-        kind: FailureKind,
+        symptom: Symptom,
         now: Instant,
         options: &HealthOptions,
         source: &mut Source,
@@ -206,23 +206,23 @@ impl Breaker {
                 }
             }
         }
-        Some(self.open(kind, now, options, source))
+        Some(self.open(symptom, now, options, source))
     }
 
     /// Opens whatever it counted; returns until when.
     pub fn open(
         &mut self,
-        kind: FailureKind,
+        symptom: Symptom,
         now: Instant,
         options: &HealthOptions,
         source: &mut Source,
     ) -> Instant {
-        let whole = if stays_dead(kind) {
+        let whole = if stays_dead(symptom.kind) {
             options.dead
         } else {
             let settled = (self.lasted * 2).max(SETTLED);
             let again = match self.state {
-                State::Open { kind, .. } => !stays_dead(kind),
+                State::Open { symptom, .. } => !stays_dead(symptom.kind),
                 State::Closed { .. } => self
                     .closed_at
                     .is_some_and(|closed| now.saturating_duration_since(closed) < settled),
@@ -232,7 +232,7 @@ impl Breaker {
         };
         self.lasted = source.jittered(whole);
         let until = now + self.lasted;
-        self.state = State::Open { until, kind, trying: false };
+        self.state = State::Open { until, symptom, trying: false };
         self.epoch = source.serial();
         until
     }
@@ -274,16 +274,16 @@ impl Breaker {
     }
 
     /// Open, whether its time is over or not.
-    pub fn opened(&self) -> Option<(FailureKind, Instant)> {
+    pub fn opened(&self) -> Option<(Symptom, Instant)> {
         match self.state {
-            State::Open { until, kind, .. } => Some((kind, until)),
+            State::Open { until, symptom, .. } => Some((symptom, until)),
             State::Closed { .. } => None,
         }
     }
 
     /// Takes a state up again that was kept elsewhere.
-    pub fn reopen(&mut self, kind: FailureKind, until: Instant, repeats: u32, source: &mut Source) {
-        self.state = State::Open { until, kind, trying: false };
+    pub fn reopen(&mut self, symptom: Symptom, until: Instant, repeats: u32, source: &mut Source) {
+        self.state = State::Open { until, symptom, trying: false };
         self.repeats = repeats.min(31);
         self.epoch = source.serial();
     }

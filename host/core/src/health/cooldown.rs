@@ -69,6 +69,20 @@ impl CoolDown {
         true
     }
 
+    /// The vendor asks for time, but not because of a limit. True if that begins a cool-down.
+    pub fn asked(
+        &mut self,
+        time: Duration,
+        now: Instant,
+        options: &HealthOptions,
+        source: &mut Source,
+    ) -> bool {
+        let streak = self.streak;
+        let begins = self.limited(Some(time), now, options, source);
+        self.streak = streak;
+        begins
+    }
+
     pub fn served(&mut self, now: Instant) {
         if self.shut(now).is_none() {
             *self = Self::default();

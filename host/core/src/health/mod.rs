@@ -33,6 +33,7 @@ mod saved;
 mod tests;
 
 use std::{
+    fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
@@ -144,11 +145,31 @@ pub enum Standing {
     },
 }
 
+/// What a breaker was opened by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Symptom {
+    pub kind: FailureKind,
+    /// Egress's own code, as `tls_error`, where it wasn't the vendor that said something.
+    pub code: Option<&'static str>,
+}
+
+impl From<FailureKind> for Symptom {
+    fn from(kind: FailureKind) -> Self {
+        Self { kind, code: None }
+    }
+}
+
+impl fmt::Display for Symptom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.code.unwrap_or(self.kind.as_str()))
+    }
+}
+
 /// Why nothing is let through now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {
-    /// A breaker is open; the last failure was of this kind.
-    Failing(FailureKind),
+    /// A breaker is open.
+    Failing(Symptom),
     /// A rate limit.
     CoolingDown,
     /// Another attempt is finding out whether it is back.
@@ -157,12 +178,23 @@ pub enum Why {
     Recovering,
 }
 
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failing(symptom) => symptom.fmt(f),
+            Self::CoolingDown => f.write_str("rate limit"),
+            Self::Trying => f.write_str("being tried"),
+            Self::Recovering => f.write_str("recovering"),
+        }
+    }
+}
+
 /// No leave to send.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum Refused {
     #[error("it was taken out of use by {by}")]
     Disabled { by: Arc<str> },
-    #[error("it is down: {why:?}")]
+    #[error("it is down: {why}")]
     Down { until: Instant, why: Why },
 }
 
@@ -179,24 +211,38 @@ pub enum Reach {
 /// A failure as far as health is concerned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trouble {
-    pub kind: FailureKind,
+    pub symptom: Symptom,
     pub fault: Fault,
     pub retry_after: Option<Duration>,
     pub reach: Reach,
 }
 
 /// Egress's codes for a connection that never came to be: no model has a part in it.
-const UNREACHED: [&str; 4] = ["connect_failed", "connect_timeout", "dns_error", "tls_error"];
+const UNREACHED: [&str; 5] =
+    ["connect_failed", "connect_timeout", "dns_error", "egress_denied", "tls_error"];
+
+/// Its codes for one that broke.
+const BROKEN: [&str; 4] =
+    ["connection_lost", "connection_timeout", "first_byte_timeout", "idle_timeout"];
 
 impl From<&Failure> for Trouble {
     fn from(failure: &Failure) -> Self {
-        let unreached = failure.fault == Fault::Transport
-            && failure.code.as_deref().is_some_and(|code| UNREACHED.contains(&code));
+        // What a vendor says itself has a status.
+        let known = |codes: &[&'static str]| {
+            let code = failure.code.as_deref().filter(|_| failure.status.is_none())?;
+            codes.iter().copied().find(|known| *known == code)
+        };
+        let unreached = known(&UNREACHED);
+        let (kind, fault) = match unreached {
+            // Its name leads elsewhere for now, which people needn't put right.
+            Some("egress_denied") => (FailureKind::Unavailable, Fault::Transport),
+            _ => (failure.kind, failure.fault),
+        };
         Self {
-            kind: failure.kind,
-            fault: failure.fault,
+            symptom: Symptom { kind, code: unreached.or_else(|| known(&BROKEN)) },
+            fault,
             retry_after: failure.retry_after,
-            reach: if unreached { Reach::Provider } else { Reach::Model },
+            reach: if unreached.is_some() { Reach::Provider } else { Reach::Model },
         }
     }
 }
@@ -214,7 +260,7 @@ pub struct Transition {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {
     Opened {
-        kind: FailureKind,
+        symptom: Symptom,
         until: Instant,
     },
     /// One attempt was let through to see.
@@ -357,6 +403,11 @@ impl Health {
         self.book().disable(provider, by.into(), now);
     }
 
+    /// Whether an operator took it out of use.
+    pub fn is_disabled(&self, provider: &ProviderName) -> bool {
+        self.book().is_disabled(provider)
+    }
+
     /// Treats a provider as healthy, whatever is found, until [`Health::enable`]. What is found is
     /// counted all the same and holds afterwards.
     pub fn force(&self, provider: &ProviderName, by: &str, now: Instant) {
@@ -391,13 +442,17 @@ impl Health {
     /// What a free probe found. A probe that answers closes what a broken connection, a dead key or
     /// failed probes opened; where models failed it only brings probation forward, since listing
     /// models isn't serving them; an empty account it doesn't even notice.
+    ///
+    /// `key` is the one it was made with, where the provider has several: rejected, it rests, and
+    /// accepted, it serves again.
     pub fn probed(
         &self,
         provider: &ProviderName,
-        result: Result<Duration, FailureKind>,
+        key: Option<&Quota>,
+        result: Result<Duration, impl Into<Symptom>>,
         now: Instant,
     ) {
-        self.book().probed(provider, result, now);
+        self.book().probed(provider, key, result.map_err(Into::into), now);
     }
 
     /// Which of the providers to probe now, each about once in an `interval` (at least a second),

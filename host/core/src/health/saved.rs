@@ -85,8 +85,8 @@ fn wall_ms(wall: SystemTime) -> u64 {
 }
 
 fn open(breaker: &Breaker, now: Instant) -> Option<SavedOpen> {
-    let (kind, until) = breaker.opened()?;
-    Some(SavedOpen { kind, left_ms: left_ms(until, now), repeats: breaker.repeats() })
+    let (symptom, until) = breaker.opened()?;
+    Some(SavedOpen { kind: symptom.kind, left_ms: left_ms(until, now), repeats: breaker.repeats() })
 }
 
 fn cool_down(cool: &CoolDown, now: Instant) -> Option<SavedCoolDown> {
@@ -163,7 +163,7 @@ impl Book {
                 known.cause = saved.cause;
                 if let Some(open) = saved.open {
                     let until = until(open.left_ms, most);
-                    known.breaker.reopen(open.kind, until, open.repeats, source);
+                    known.breaker.reopen(open.kind.into(), until, open.repeats, source);
                 }
                 if let Some(cool) = saved.cool_down {
                     known.cool = cooled(cool);
@@ -193,7 +193,7 @@ impl Book {
                 };
                 if let Some(open) = model.open {
                     let until = until(open.left_ms, most);
-                    pair.breaker.reopen(open.kind, until, open.repeats, source);
+                    pair.breaker.reopen(open.kind.into(), until, open.repeats, source);
                 }
                 if let Some(until) = cool_until {
                     pair.breaker.slow_start(until, source);

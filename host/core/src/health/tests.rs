@@ -27,11 +27,11 @@ fn model(name: &str) -> ModelName {
 }
 
 fn trouble(kind: FailureKind) -> Trouble {
-    Trouble { kind, fault: Fault::Vendor, retry_after: None, reach: Reach::Model }
+    Trouble { symptom: kind.into(), fault: Fault::Vendor, retry_after: None, reach: Reach::Model }
 }
 
 fn limit(retry_after: Option<Duration>, reach: Reach) -> Trouble {
-    Trouble { kind: FailureKind::RateLimited, fault: Fault::Host, retry_after, reach }
+    Trouble { fault: Fault::Host, retry_after, reach, ..trouble(FailureKind::RateLimited) }
 }
 
 fn unreached() -> Trouble {
@@ -107,7 +107,7 @@ fn five_failures_in_a_row_open_and_a_success_between_does_not() {
     bench.fails("a", "m", 1);
     let (left, why) = bench.down("a", "m").unwrap();
     assert!(left <= 5 * SECOND && left >= 4 * SECOND);
-    assert_eq!(why, Why::Failing(FailureKind::Unavailable));
+    assert_eq!(why, Why::Failing(FailureKind::Unavailable.into()));
     assert!(bench.admit("a", "m").is_err());
     assert_eq!(bench.standing("a", "other"), Standing::Healthy);
     assert_eq!(bench.standing("b", "m"), Standing::Healthy);
@@ -161,7 +161,7 @@ fn every_failure_of_the_vendor_counts() {
     for kind in [Overloaded, Unavailable, Timeout, MalformedAnswer, Plugin, Other] {
         let bench = Bench::new();
         (0..5).for_each(|_| bench.bad("a", "m", trouble(kind)));
-        assert_eq!(bench.down("a", "m").unwrap().1, Why::Failing(kind));
+        assert_eq!(bench.down("a", "m").unwrap().1, Why::Failing(kind.into()));
         assert_eq!(bench.standing("a", "other"), Standing::Healthy);
     }
 }
@@ -174,7 +174,7 @@ fn a_dead_key_takes_the_provider_down_at_once_and_for_long() {
         bench.bad("a", "m", Trouble { fault: Fault::Host, ..trouble(kind) });
         let (left, why) = bench.down("a", "other").unwrap();
         assert!(left >= 240 * SECOND && left <= 300 * SECOND);
-        assert_eq!(why, Why::Failing(kind));
+        assert_eq!(why, Why::Failing(kind.into()));
     }
 }
 
@@ -231,6 +231,36 @@ fn a_failure_tells_by_its_code_whether_the_provider_was_reached() {
     };
     assert_eq!(reach("connect_timeout"), Reach::Provider);
     assert_eq!(reach("idle_timeout"), Reach::Model);
+}
+
+#[test]
+fn what_broke_a_connection_is_told_by_its_code() {
+    let bench = Bench::new();
+    let mut failure = Failure::new(FailureKind::Unavailable, Fault::Transport, "");
+    failure.code = Some("tls_error".into());
+    (0..5).for_each(|_| bench.bad("a", "m", Trouble::from(&failure)));
+    let (_, why) = bench.down("a", "n").unwrap();
+    assert_eq!(why.to_string(), "tls_error");
+
+    // By its own word a vendor can claim anything.
+    failure.status = Some(503);
+    (0..5).for_each(|_| bench.bad("b", "m", Trouble::from(&failure)));
+    assert_eq!(bench.down("b", "m").unwrap().1.to_string(), "unavailable");
+    assert_eq!(bench.down("b", "n"), None);
+}
+
+#[test]
+fn a_name_that_leads_elsewhere_rests_the_provider_no_longer_than_any_broken_connection() {
+    let bench = Bench::new();
+    let mut failure = Failure::new(FailureKind::Permission, Fault::Host, "");
+    failure.code = Some("egress_denied".into());
+    let denied = || bench.bad("a", "m", Trouble::from(&failure));
+    denied();
+    assert_eq!(bench.standing("a", "m"), Standing::Healthy);
+    (0..4).for_each(|_| denied());
+    let (until, why) = bench.down("a", "n").unwrap();
+    assert_eq!(why.to_string(), "egress_denied");
+    assert!(until < Duration::from_secs(10));
 }
 
 #[test]
@@ -438,7 +468,7 @@ fn limits_over_and_over_become_a_matter_for_the_breaker() {
         bench.wait_out("a", "m");
     }
     bench.bad("a", "m", limit(Some(SECOND), Reach::Model));
-    assert_eq!(bench.down("a", "m").unwrap().1, Why::Failing(FailureKind::RateLimited));
+    assert_eq!(bench.down("a", "m").unwrap().1, Why::Failing(FailureKind::RateLimited.into()));
 }
 
 #[test]
@@ -516,7 +546,7 @@ fn switched_off_nothing_that_is_found_counts_and_an_operators_word_still_does() 
         bench.fails(p, "m", 20);
         bench.bad(p, "m", limit(None, Reach::Provider));
         bench.bad(p, "m", trouble(FailureKind::Authentication));
-        bench.health.probed(&provider(p), Err(FailureKind::Authentication), bench.now);
+        bench.health.probed(&provider(p), None, Err(FailureKind::Authentication), bench.now);
         assert_eq!(bench.standing(p, "m"), Standing::Healthy);
     }
     trial.failed(trouble(FailureKind::Unavailable), bench.now);
@@ -582,7 +612,8 @@ fn a_forced_provider_that_serves_again_is_closed() {
 #[test]
 fn a_probe_that_answers_closes_what_it_can_judge() {
     let name = provider("a");
-    let well = |bench: &Bench| bench.health.probed(&name, Ok(MS), bench.now);
+    let well =
+        |bench: &Bench| bench.health.probed(&name, None, Ok::<_, FailureKind>(MS), bench.now);
     let bench = Bench::new();
     (0..5).for_each(|_| bench.bad("a", "m", unreached()));
     well(&bench);
@@ -608,7 +639,7 @@ fn a_probe_that_answers_closes_what_it_can_judge() {
 #[test]
 fn three_failed_probes_or_one_refused_key_open_and_a_limited_probe_says_nothing() {
     let bench = Bench::new();
-    let probed = |kind| bench.health.probed(&provider("a"), Err(kind), bench.now);
+    let probed = |kind| bench.health.probed(&provider("a"), None, Err(kind), bench.now);
     (0..9).for_each(|_| probed(FailureKind::RateLimited));
     (0..9).for_each(|_| probed(FailureKind::Unsupported));
     (0..2).for_each(|_| probed(FailureKind::Timeout));
@@ -616,7 +647,7 @@ fn three_failed_probes_or_one_refused_key_open_and_a_limited_probe_says_nothing(
     probed(FailureKind::Timeout);
     assert!(bench.down("a", "m").is_some());
     let bench = Bench::new();
-    bench.health.probed(&provider("a"), Err(FailureKind::Authentication), bench.now);
+    bench.health.probed(&provider("a"), None, Err(FailureKind::Authentication), bench.now);
     assert!(bench.down("a", "m").is_some());
 }
 
@@ -625,7 +656,7 @@ fn a_probe_that_fails_in_probation_spares_a_caller_the_attempt() {
     let mut bench = Bench::new();
     (0..5).for_each(|_| bench.bad("a", "m", unreached()));
     bench.wait_out("a", "m");
-    bench.health.probed(&provider("a"), Err(FailureKind::Timeout), bench.now);
+    bench.health.probed(&provider("a"), None, Err(FailureKind::Timeout), bench.now);
     assert!(bench.down("a", "m").unwrap().0 > 5 * SECOND);
 }
 
@@ -669,7 +700,7 @@ fn the_failing_are_probed_sooner_the_disabled_and_the_busy_not_at_all() {
         bench.ok("busy", "m");
         for name in bench.health.due(&names, 30 * SECOND, bench.now) {
             if name == names[0] {
-                bench.health.probed(&name, Err(FailureKind::Timeout), bench.now);
+                bench.health.probed(&name, None, Err(FailureKind::Timeout), bench.now);
             }
             *probes.entry(name).or_default() += 1;
         }
@@ -689,7 +720,10 @@ fn every_change_is_told_once_and_in_order() {
     bench.wait_out("a", "m");
     bench.ok("a", "m");
     let kind = FailureKind::Unavailable;
-    assert_eq!(bench.told(), [Change::Opened { kind, until }, Change::Probation, Change::Closed]);
+    assert_eq!(
+        bench.told(),
+        [Change::Opened { symptom: kind.into(), until }, Change::Probation, Change::Closed]
+    );
     bench.bad("a", "m", limit(None, Reach::Model));
     assert!(matches!(bench.told()[..], [Change::CooledDown { .. }]));
 }
@@ -832,11 +866,11 @@ fn all_that_a_restart_is_told_counts_as_a_change() {
     bench.bad("a", "m", limit(None, Reach::Provider));
     changed(&bench, "a cool-down");
     bench.wait_out("a", "m");
-    bench.health.probed(&provider("a"), Err(FailureKind::Authentication), bench.now);
+    bench.health.probed(&provider("a"), None, Err(FailureKind::Authentication), bench.now);
     changed(&bench, "a dead key");
     bench.health.credential_changed(&provider("a"), bench.now);
     changed(&bench, "a new one");
-    bench.health.probed(&provider("a"), Ok(MS), bench.now);
+    bench.health.probed(&provider("a"), None, Ok::<_, FailureKind>(MS), bench.now);
     changed(&bench, "a probe that closes");
     bench.health.disable(&provider("a"), "anna", bench.now);
     changed(&bench, "what people say");
@@ -1004,7 +1038,7 @@ proptest! {
                 }
                 Step::Probe(p, ok) => {
                     let result = if ok { Ok(MS) } else { Err(FailureKind::Timeout) };
-                    bench.health.probed(&provider(PROVIDERS[p]), result, bench.now);
+                    bench.health.probed(&provider(PROVIDERS[p]), None, result, bench.now);
                 }
                 Step::BrokeOff(p, m) => {
                     let (p, m) = (provider(PROVIDERS[p]), model(MODELS[m]));

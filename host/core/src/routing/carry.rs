@@ -1,9 +1,9 @@
 //! Carries a decision out: one attempt after the other until one answers, within one budget.
 //!
 //! A failure that another provider may not have leads to the next candidate at once; waiting is for
-//! when nobody else is left. Then the candidates whose failure may pass are asked again, after as long
-//! as their vendor asked for or a random time that doubles, if the budget has that time. A caller's own
-//! mistake ends it: it would be one everywhere.
+//! when nobody else is left. Then the candidates whose failure may pass are asked again, each no sooner
+//! than its vendor asked for, after a random time that doubles, if the budget has that time. A caller's
+//! own mistake ends it: it would be one everywhere.
 //!
 //! Where hedging is on, the next candidate is asked as well when the one before takes its time; the
 //! first that begins answers, and the other is cancelled. At most two are asked at a time.
@@ -13,7 +13,6 @@
 //! clocks: what it needs is a [`Carrier`], so that a simulation can drive it with thousands of faults.
 
 use std::{
-    borrow::Cow,
     pin::{Pin, pin},
     sync::{
         Arc,
@@ -88,12 +87,14 @@ pub(crate) struct Asked {
     pub number: u32,
     /// How long it may take to its first content.
     pub patience: Option<Duration>,
+    /// So many of the provider's keys failed in this round.
+    pub keys: usize,
     sent: AtomicBool,
 }
 
 impl Asked {
-    fn new(number: u32, patience: Option<Duration>) -> Self {
-        Self { number, patience, sent: AtomicBool::new(false) }
+    fn new(number: u32, patience: Option<Duration>, keys: usize) -> Self {
+        Self { number, patience, keys, sent: AtomicBool::new(false) }
     }
 
     /// From here on it counts, whatever becomes of it.
@@ -117,10 +118,20 @@ pub(crate) enum Stop {
 }
 
 impl Stop {
-    /// A provider that is left alone for so long.
+    /// A provider that failed and is left alone for so long.
     pub fn resting(provider: &ProviderName, left: Duration) -> Self {
         let message = format!("'{provider}' failed lately and isn't asked right now");
-        let mut failure = Failure::new(FailureKind::Unavailable, Fault::Vendor, message);
+        Self::rests(FailureKind::Unavailable, message, left)
+    }
+
+    /// A provider that asked to be left alone for so long.
+    pub fn limited(provider: &ProviderName, left: Duration) -> Self {
+        let message = format!("'{provider}' limits how often it is asked, and isn't right now");
+        Self::rests(FailureKind::RateLimited, message, left)
+    }
+
+    fn rests(kind: FailureKind, message: String, left: Duration) -> Self {
+        let mut failure = Failure::new(kind, Fault::Vendor, message);
         failure.retry_after = Some(left);
         Self::Resting(failure)
     }
@@ -183,29 +194,31 @@ pub(crate) async fn carry<C: Carrier>(
     let began = carrier.now();
     let mut run =
         Run { carrier, budget, began, attempts: 0, numbers: 0, tried: Vec::new(), last: None };
-    let mut left = Cow::Borrowed(&*decision.candidates);
+    let all = &decision.candidates[..];
+    let mut left: Vec<usize> = (0..all.len()).collect();
+    let mut waiting: Vec<Waiting> = Vec::new();
     let mut rounds = 0;
     let answer = loop {
-        match run.round(&left, watched).await {
+        match run.round(all, &left, watched, &mut waiting).await {
             Round::Answered(answer, candidate) => break Ok((answer, candidate)),
             Round::Over => break Err(run.failure(decision)),
-            Round::Again { candidates, wait } => {
-                // Before anything is added: what a vendor asks for may be more than time can hold.
-                let done = rounds == budget.retries || candidates.is_empty();
-                if done || wait > budget.longest_wait {
-                    break Err(run.failure(decision));
-                }
-                // First what was asked for and then the jitter: those who were told the same time
-                // don't return together.
-                let pause = (wait + carrier.backoff(rounds)).min(budget.longest_wait);
-                rounds += 1;
-                if carrier.now() + pause > began + budget.time {
-                    break Err(run.failure(decision));
-                }
-                carrier.sleep(pause).await;
-                left = Cow::Owned(candidates);
-            }
+            Round::Done => {}
         }
+        let Some(soonest) = waiting.iter().map(|it| it.until).min() else {
+            break Err(run.failure(decision));
+        };
+        let wait = soonest.saturating_duration_since(carrier.now());
+        // First what was asked for and then the jitter: those who were told the same time don't
+        // return together.
+        let pause = (wait + carrier.backoff(rounds)).min(budget.longest_wait);
+        if rounds == budget.retries || carrier.now() + pause > began + budget.time {
+            break Err(run.failure(decision));
+        }
+        rounds += 1;
+        carrier.sleep(pause).await;
+        let now = carrier.now();
+        left = waiting.extract_if(.., |it| it.until <= now).map(|it| it.place).collect();
+        left.sort_unstable();
     };
     Carried { answer, attempts: run.attempts, tried: run.tried }
 }
@@ -227,72 +240,83 @@ enum Round<A> {
     Answered(A, Candidate),
     /// Nothing more may be tried.
     Over,
-    /// These may be asked again, no sooner than after `wait`.
-    Again {
-        candidates: Vec<Candidate>,
-        wait: Duration,
-    },
+    /// All were asked.
+    Done,
+}
+
+/// One that may be asked again, but not before.
+struct Waiting {
+    /// In the decision.
+    place: usize,
+    until: Instant,
 }
 
 /// What came of one attempt.
-struct Came<'c, A> {
-    candidate: &'c Candidate,
+struct Came<A> {
+    place: usize,
     asked: Arc<Asked>,
     answer: Result<A, Stop>,
 }
 
 /// An attempt on its way.
-type Asking<'c, A> = Pin<Box<dyn Future<Output = Came<'c, A>> + Send + 'c>>;
+type Asking<'c, A> = Pin<Box<dyn Future<Output = Came<A>> + Send + 'c>>;
 
 fn ask<'c, C: Carrier>(
     carrier: &'c C,
     candidate: &'c Candidate,
+    place: usize,
     asked: Arc<Asked>,
 ) -> Asking<'c, C::Answer> {
     Box::pin(async move {
         let answer = carrier.attempt(candidate, &asked).await;
-        Came { candidate, asked, answer }
+        Came { place, asked, answer }
     })
 }
 
 impl<C: Carrier> Run<'_, C> {
-    /// Asks each of them once, and one with several keys with each.
-    async fn round(&mut self, candidates: &[Candidate], watched: bool) -> Round<C::Answer> {
-        let mut again = Vec::new();
-        // The soonest that any of them may be asked again.
-        let mut wait: Option<Duration> = None;
-        let mut left = candidates.iter().peekable();
+    /// Asks each at these places once, and one with several keys with each.
+    async fn round(
+        &mut self,
+        all: &[Candidate],
+        places: &[usize],
+        watched: bool,
+        waiting: &mut Vec<Waiting>,
+    ) -> Round<C::Answer> {
+        let mut left = places.iter().copied().peekable();
         // Those that are being asked, one or two, in the order in which they began.
         let mut running: Vec<(&Candidate, Arc<Asked>)> = Vec::new();
         let mut attempts = FuturesUnordered::new();
-        let mut next = None;
+        // With how many of its keys it was asked.
+        let mut next: Option<(usize, usize)> = None;
         loop {
             if attempts.is_empty() && next.is_none() {
-                next = left.next();
+                next = left.next().map(|place| (place, 0));
                 if next.is_none() {
-                    return Round::Again { candidates: again, wait: wait.unwrap_or_default() };
+                    return Round::Done;
                 }
             }
-            if let Some(candidate) = next.take() {
-                if !self.may_begin(running.len()) {
-                    self.give_up(running);
-                    return Round::Over;
-                }
+            let may_begin = self.may_begin(running.len());
+            if !may_begin && running.is_empty() {
+                return Round::Over;
+            }
+            // Otherwise what is on its way may still answer.
+            if let Some((place, keys)) = next.take().filter(|_| may_begin) {
                 let others = left.peek().is_some() && self.may_begin(running.len() + 1);
                 let patience = (others && watched).then_some(self.budget.patience);
                 self.numbers += 1;
-                let asked = Arc::new(Asked::new(self.numbers, patience));
-                running.push((candidate, Arc::clone(&asked)));
-                attempts.push(ask(self.carrier, candidate, asked));
+                let asked = Arc::new(Asked::new(self.numbers, patience, keys));
+                running.push((&all[place], Arc::clone(&asked)));
+                attempts.push(ask(self.carrier, &all[place], place, asked));
             }
             let hedge = self.budget.hedge.filter(|_| {
                 running.len() == 1 && left.peek().is_some() && self.may_begin(running.len())
             });
             let Some(came) = self.first(&mut attempts, hedge).await else {
-                next = left.next();
+                next = left.next().map(|place| (place, 0));
                 continue;
             };
-            let Came { candidate, asked, answer } = came;
+            let Came { place, asked, answer } = came;
+            let candidate = &all[place];
             running.retain(|(_, other)| !Arc::ptr_eq(other, &asked));
             match answer {
                 Ok(answer) => {
@@ -303,9 +327,7 @@ impl<C: Carrier> Run<'_, C> {
                 }
                 Err(Stop::Resting(failure)) => {
                     self.unmade(asked.number);
-                    let left = failure.retry_after.unwrap_or_default();
-                    again.push(Candidate::clone(candidate));
-                    wait = Some(wait.map_or(left, |soonest| soonest.min(left)));
+                    waiting.extend(self.waiting(place, &failure));
                     self.skip(candidate, failure);
                 }
                 Err(Stop::Shut(failure)) => {
@@ -314,23 +336,28 @@ impl<C: Carrier> Run<'_, C> {
                 }
                 Err(Stop::Key(failure)) => {
                     self.failed(candidate, failure);
-                    next = Some(candidate);
+                    next = Some((place, asked.keys + 1));
                 }
                 Err(Stop::Failed(failure)) => {
-                    let (kind, retry_after) = (failure.kind, failure.retry_after);
+                    let kind = failure.kind;
+                    if may_pass(kind) {
+                        waiting.extend(self.waiting(place, &failure));
+                    }
                     self.failed(candidate, failure);
                     if !kind.may_go_elsewhere() {
                         self.give_up(running);
                         return Round::Over;
                     }
-                    if may_pass(kind) {
-                        again.push(Candidate::clone(candidate));
-                        let asked = retry_after.unwrap_or_default();
-                        wait = Some(wait.map_or(asked, |soonest| soonest.min(asked)));
-                    }
                 }
             }
         }
+    }
+
+    /// When to ask it again, if its vendor doesn't ask for more than anybody waits.
+    fn waiting(&self, place: usize, failure: &Failure) -> Option<Waiting> {
+        let wait = failure.retry_after.unwrap_or_default();
+        (wait <= self.budget.longest_wait)
+            .then(|| Waiting { place, until: self.carrier.now() + wait })
     }
 
     /// Whether one more attempt fits into the budget while so many are being made.
@@ -354,11 +381,11 @@ impl<C: Carrier> Run<'_, C> {
     }
 
     /// The first of the attempts that is over; none if it is time to ask one more as well.
-    async fn first<'c>(
+    async fn first(
         &self,
-        attempts: &mut FuturesUnordered<Asking<'c, C::Answer>>,
+        attempts: &mut FuturesUnordered<Asking<'_, C::Answer>>,
         hedge: Option<Duration>,
-    ) -> Option<Came<'c, C::Answer>> {
+    ) -> Option<Came<C::Answer>> {
         if let Some(after) = hedge {
             let timer = pin!(self.carrier.sleep(after));
             if let Either::Left((came, _)) = select(attempts.next(), timer).await {
@@ -401,11 +428,12 @@ impl<C: Carrier> Run<'_, C> {
         });
     }
 
-    /// Keeps what tells the caller most: what they can mend before what passes, the newest of equals.
+    /// Keeps what tells the caller most: what they can mend, then what passes, then what only the
+    /// operator can mend; the newest of equals.
     fn remember(&mut self, failure: Failure) {
         let weight = |failure: &Failure| match failure.fault {
             Fault::Caller => 2,
-            _ if !may_pass(failure.kind) => 1,
+            _ if may_pass(failure.kind) => 1,
             _ => 0,
         };
         let both = self.last.iter().chain([&failure]);
@@ -444,10 +472,14 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// Fails as it is told to, then answers.
+    /// One candidate's attempts stop as they are told to, each after so long, and then it answers at once.
+    type Script = Vec<(Duration, Stop)>;
+
     struct Scripted {
         clock: SimulatedClock,
-        stops: Mutex<Vec<Stop>>,
+        /// By the candidates' places.
+        scripts: Vec<Mutex<Script>>,
+        asked: Mutex<Vec<(Duration, usize)>>,
         backoff: Duration,
     }
 
@@ -464,58 +496,168 @@ mod tests {
     impl Carrier for Scripted {
         type Answer = Duration;
 
-        async fn attempt(&self, _: &Candidate, _: &Asked) -> Result<Duration, Stop> {
-            let stop = self.stops.lock().unwrap().pop();
-            stop.map_or_else(|| Ok(self.clock.elapsed()), Err)
+        async fn attempt(&self, candidate: &Candidate, asked: &Asked) -> Result<Duration, Stop> {
+            asked.sends();
+            let place: usize = candidate.provider.as_str()[1..].parse().unwrap();
+            self.asked.lock().unwrap().push((self.clock.elapsed(), place));
+            let next = {
+                let mut script = self.scripts[place].lock().unwrap();
+                (!script.is_empty()).then(|| script.remove(0))
+            };
+            let Some((after, stop)) = next else { return Ok(self.clock.elapsed()) };
+            self.clock.sleep(after).await;
+            match stop {
+                Stop::Failed(failure) if failure.kind == ANSWERS => Ok(self.clock.elapsed()),
+                stop => Err(stop),
+            }
         }
 
         fn backoff(&self, _: u32) -> Duration {
             self.backoff
         }
+
+        fn may_hedge(&self) -> bool {
+            true
+        }
     }
 
-    /// When it was answered, by one candidate that stops so at first.
-    fn carried(stop: Stop, backoff: Duration) -> Result<Duration, Failure> {
+    /// Stands for an answer that takes its time.
+    const ANSWERS: FailureKind = FailureKind::Sealed;
+
+    fn failure(kind: FailureKind, retry_after: Option<Duration>) -> Failure {
+        let mut failure = Failure::new(kind, Fault::Vendor, "no");
+        failure.retry_after = retry_after;
+        failure
+    }
+
+    fn fails(kind: FailureKind, retry_after: Option<Duration>) -> (Duration, Stop) {
+        (Duration::ZERO, Stop::Failed(failure(kind, retry_after)))
+    }
+
+    const BUDGET: Budget = Budget {
+        attempts: 4,
+        retries: 4,
+        time: Duration::from_secs(30),
+        patience: SECOND,
+        longest_wait: Duration::from_secs(10),
+        hedge: None,
+    };
+
+    struct Ran {
+        /// When it was answered and by whom.
+        answer: Result<(Duration, usize), Failure>,
+        /// When who was asked.
+        asked: Vec<(Duration, usize)>,
+        tried: Vec<TriedOutcome>,
+    }
+
+    fn run(scripts: Vec<Script>, budget: Budget, backoff: Duration) -> Ran {
         let simulation = Simulation::new();
-        let stops = Mutex::new(vec![stop]);
-        let scripted = Scripted { clock: simulation.clock(), stops, backoff };
-        let candidate = Candidate {
-            provider: tests::provider("p"),
+        let candidates = (0..scripts.len()).map(|place| Candidate {
+            provider: tests::provider(&format!("p{place}")),
             model: tests::model("m"),
             kind: ProviderKind::Local,
             reason: Reason::Listed,
             cost: None,
             latency: None,
-        };
+        });
         let decision = Decision {
             model: tests::model("m"),
             route: None,
             sensitive: None,
-            candidates: vec![candidate],
+            candidates: candidates.collect(),
             refused: Vec::new(),
             failure: None,
         };
-        let budget = Budget {
-            attempts: 4,
-            retries: 4,
-            time: 30 * SECOND,
-            patience: SECOND,
-            longest_wait: 10 * SECOND,
-            hedge: None,
+        let scripted = Scripted {
+            clock: simulation.clock(),
+            scripts: scripts.into_iter().map(Mutex::new).collect(),
+            asked: Mutex::default(),
+            backoff,
         };
-        let carried =
-            simulation.block_on(async move { carry(&scripted, &decision, &budget, true).await });
-        carried.answer.map(|(at, _)| at)
+        simulation.block_on(async move {
+            let carried = carry(&scripted, &decision, &budget, true).await;
+            let place = |candidate: &Candidate| candidate.provider.as_str()[1..].parse().unwrap();
+            Ran {
+                answer: carried.answer.map(|(at, candidate)| (at, place(&candidate))),
+                asked: scripted.asked.into_inner().unwrap(),
+                tried: carried.tried.into_iter().map(|tried| tried.outcome).collect(),
+            }
+        })
+    }
+
+    /// When it was answered, by one candidate that stops so at first.
+    fn carried(stop: Stop, backoff: Duration) -> Result<Duration, Failure> {
+        run(vec![vec![(Duration::ZERO, stop)]], BUDGET, backoff).answer.map(|(at, _)| at)
+    }
+
+    #[test]
+    fn each_is_asked_again_no_sooner_than_its_vendor_asked_for() {
+        let busy = || vec![fails(FailureKind::Unavailable, Some(8 * SECOND))];
+        let down = || vec![fails(FailureKind::Unavailable, None); 3];
+        let ran = run(vec![busy(), down()], Budget { attempts: 9, ..BUDGET }, SECOND);
+        assert_eq!(ran.answer.ok(), Some((3 * SECOND, 1)), "after three failures of its own");
+        assert_eq!(ran.asked[2..], [(SECOND, 1), (2 * SECOND, 1), (3 * SECOND, 1)]);
+
+        // It keeps its place once its time has come.
+        let ran = run(
+            vec![busy(), vec![fails(FailureKind::Unavailable, Some(8 * SECOND))]],
+            BUDGET,
+            SECOND,
+        );
+        assert_eq!(ran.answer.ok(), Some((9 * SECOND, 0)));
+
+        // More than anybody waits is as good as no.
+        let long = vec![fails(FailureKind::Unavailable, Some(11 * SECOND))];
+        let ran = run(vec![long, vec![fails(FailureKind::Unavailable, None)]], BUDGET, SECOND);
+        assert_eq!(ran.answer.ok(), Some((SECOND, 1)));
+    }
+
+    #[test]
+    fn what_is_on_its_way_may_answer_when_nobody_else_may_be_asked_any_more() {
+        let slow = || vec![(10 * SECOND, Stop::Failed(failure(ANSWERS, None)))];
+        // The time for attempts is over when the hedge would begin.
+        let late = Budget { time: 5 * SECOND, hedge: Some(8 * SECOND), ..BUDGET };
+        let ran = run(vec![slow(), Vec::new()], late, SECOND);
+        assert_eq!(ran.answer.ok(), Some((10 * SECOND, 0)));
+        assert_eq!(ran.asked.len(), 1);
+
+        // The other key would be the third of two attempts.
+        let key = vec![(3 * SECOND, Stop::Key(failure(FailureKind::Authentication, None)))];
+        let two = Budget { attempts: 2, hedge: Some(SECOND), ..BUDGET };
+        let ran = run(vec![key, slow()], two, SECOND);
+        assert_eq!(ran.answer.ok(), Some((11 * SECOND, 1)));
+        assert!(!ran.tried.contains(&TriedOutcome::Overtaken), "{:?}", ran.tried);
+    }
+
+    #[test]
+    fn an_attempt_knows_how_many_keys_failed_before_it() {
+        let key = || (Duration::ZERO, Stop::Key(failure(FailureKind::Authentication, None)));
+        let ran = run(vec![vec![key(), key()]], BUDGET, SECOND);
+        assert_eq!(ran.answer.ok(), Some((Duration::ZERO, 0)));
+        assert_eq!(ran.asked.len(), 3);
+    }
+
+    #[test]
+    fn a_caller_hears_of_what_passes_before_what_only_the_operator_can_mend() {
+        let mut dead = failure(FailureKind::Authentication, None);
+        dead.fault = Fault::Host;
+        let dead = vec![(Duration::ZERO, Stop::Failed(dead))];
+        let limited = vec![fails(FailureKind::RateLimited, Some(20 * SECOND))];
+        for scripts in [vec![dead.clone(), limited.clone()], vec![limited, dead]] {
+            let failure = run(scripts, BUDGET, SECOND).answer.unwrap_err();
+            assert_eq!(failure.kind, FailureKind::RateLimited);
+            assert_eq!(failure.retry_after, Some(20 * SECOND));
+        }
     }
 
     fn resting(left: Duration) -> Stop {
-        Stop::resting(&tests::provider("p"), left)
+        Stop::resting(&tests::provider("p0"), left)
     }
 
     #[test]
     fn what_a_vendor_asks_for_may_be_more_than_time_can_hold() {
-        let mut limited = Failure::new(FailureKind::RateLimited, Fault::Vendor, "later");
-        limited.retry_after = Some(Duration::MAX);
+        let limited = failure(FailureKind::RateLimited, Some(Duration::MAX));
         let failure = carried(Stop::Failed(limited), SECOND).unwrap_err();
         assert_eq!(failure.kind, FailureKind::RateLimited);
         assert!(carried(resting(Duration::MAX), SECOND).is_err());

@@ -238,6 +238,11 @@ impl Gate {
         }
     }
 
+    /// How many requests are under way.
+    pub fn open(&self) -> u32 {
+        self.lock().open
+    }
+
     pub fn status(&self, now: Instant) -> GateStatus {
         let state = self.lock();
         GateStatus {

@@ -116,6 +116,9 @@ pub struct HealthNotice {
     pub change: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kind: Option<FailureKind>,
+    /// What egress found, as `tls_error`, where the vendor said nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<&'static str>,
     /// How long nothing is sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub for_ms: Option<u64>,
@@ -129,8 +132,8 @@ impl From<&Transition> for HealthNotice {
             let left = until.saturating_duration_since(transition.at);
             Some(u64::try_from(left.as_millis()).unwrap_or(u64::MAX))
         };
-        let (change, kind, for_ms, by) = match &transition.change {
-            Change::Opened { kind, until } => ("opened", Some(*kind), left(*until), None),
+        let (change, symptom, for_ms, by) = match &transition.change {
+            Change::Opened { symptom, until } => ("opened", Some(*symptom), left(*until), None),
             Change::Probation => ("probation", None, None, None),
             Change::Closed => ("closed", None, None, None),
             Change::CooledDown { until } => ("cooled-down", None, left(*until), None),
@@ -139,7 +142,8 @@ impl From<&Transition> for HealthNotice {
             Change::Released => ("released", None, None, None),
         };
         let (provider, model) = (transition.provider.clone(), transition.model.clone());
-        Self { provider, model, change, kind, for_ms, by }
+        let (kind, code) = (symptom.map(|it| it.kind), symptom.and_then(|it| it.code));
+        Self { provider, model, change, kind, code, for_ms, by }
     }
 }
 

@@ -12,16 +12,10 @@ use std::{
 };
 
 use crate::{
-    Failure, FailureKind,
+    FailureKind,
     health::{Health, Quota},
     ids::{KeyName, ModelName, ProviderName},
 };
-
-/// True if a failure may be one of the key alone.
-pub(crate) fn concerns_key(failure: &Failure) -> bool {
-    use FailureKind::{Authentication, QuotaExhausted, RateLimited};
-    matches!(failure.kind, RateLimited | Authentication | QuotaExhausted)
-}
 
 /// Which of a provider's keys.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,20 +38,54 @@ pub(crate) struct Keyring {
     names: Vec<KeyName>,
     /// Where the next search begins.
     next: AtomicUsize,
+    next_probe: AtomicUsize,
 }
 
 /// What health knows one of several keys by.
 #[derive(Clone, Debug)]
 pub(crate) struct KeyQuotas {
-    /// The whole key.
-    pub account: Quota,
+    /// Whether it is accepted.
+    account: Quota,
+    /// Whether its account has credit, which no free request tells.
+    credit: Quota,
     /// The key with one model.
-    pub limit: Quota,
+    limit: Quota,
+}
+
+impl KeyQuotas {
+    pub fn limit(&self) -> &Quota {
+        &self.limit
+    }
+
+    /// What a failure is held against, if it may be one of the key alone.
+    pub fn concerned(&self, kind: FailureKind) -> Option<&Quota> {
+        match kind {
+            FailureKind::RateLimited => Some(&self.limit),
+            FailureKind::QuotaExhausted => Some(&self.credit),
+            FailureKind::Authentication => Some(&self.account),
+            _ => None,
+        }
+    }
+}
+
+/// Why no key may be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoKey {
+    /// None is set.
+    Nowhere,
+    /// All that are set rest; the first is back after `left`. It rests because it is `limited`, or else
+    /// because it was rejected.
+    Resting { left: Duration, limited: bool },
 }
 
 impl Keyring {
     pub fn new(provider: &ProviderName, names: Vec<KeyName>) -> Self {
-        Self { provider: provider.clone(), names, next: AtomicUsize::new(0) }
+        Self {
+            provider: provider.clone(),
+            names,
+            next: AtomicUsize::new(0),
+            next_probe: AtomicUsize::new(0),
+        }
     }
 
     pub fn has_several(&self) -> bool {
@@ -71,23 +99,36 @@ impl Keyring {
 
     /// None where there is one key alone: what is found out about it is the provider's.
     pub fn quotas(&self, key: KeyAt, model: &ModelName) -> Option<KeyQuotas> {
+        let account = self.account(key)?;
+        let of_it = |rest: String| Quota(format!("{}{rest}", account.0).into());
+        let (credit, limit) = (of_it("$".into()), of_it(format!("/{model}")));
+        Some(KeyQuotas { account, credit, limit })
+    }
+
+    /// What health knows the key by with whatever model.
+    pub fn account(&self, key: KeyAt) -> Option<Quota> {
         let name = self.names.get(key.0).filter(|_| self.has_several())?;
-        let account = format!("{}@{name}", self.provider);
-        let limit = format!("{account}/{model}");
-        Some(KeyQuotas { account: Quota(account.into()), limit: Quota(limit.into()) })
+        Some(Quota(format!("{}@{name}", self.provider).into()))
+    }
+
+    /// The key for a free probe, in turn: one that was rejected is tried again by these.
+    pub fn to_probe(&self, present: impl Fn(KeyAt) -> bool) -> KeyAt {
+        let first = self.next_probe.fetch_add(1, Ordering::Relaxed);
+        let keys = (0..self.names.len()).map(|turn| KeyAt((first + turn) % self.names.len()));
+        keys.into_iter().find(|key| present(*key)).unwrap_or_default()
     }
 
     /// The next key in turn that may be used.
     ///
     /// # Errors
-    /// For how long none may be: zero if those that aren't resting are nowhere.
+    /// If there is none.
     pub fn choose(
         &self,
         health: &Health,
         model: &ModelName,
         present: impl Fn(KeyAt) -> bool,
         now: Instant,
-    ) -> Result<KeyAt, Duration> {
+    ) -> Result<KeyAt, NoKey> {
         let first = match self.has_several() {
             true => self.next.fetch_add(1, Ordering::Relaxed),
             false => return Ok(KeyAt::default()),
@@ -105,7 +146,7 @@ impl Keyring {
         model: &ModelName,
         present: impl Fn(KeyAt) -> bool,
         now: Instant,
-    ) -> Result<(), Duration> {
+    ) -> Result<(), NoKey> {
         if !self.has_several() {
             return Ok(());
         }
@@ -119,21 +160,26 @@ impl Keyring {
         model: &ModelName,
         present: impl Fn(KeyAt) -> bool,
         now: Instant,
-    ) -> Result<KeyAt, Duration> {
-        let mut soonest: Option<Instant> = None;
+    ) -> Result<KeyAt, NoKey> {
+        let mut soonest: Option<(Instant, bool)> = None;
         for turn in 0..self.names.len() {
             let key = KeyAt(first.wrapping_add(turn) % self.names.len());
             if !present(key) {
                 continue;
             }
             let Some(quotas) = self.quotas(key, model) else { return Ok(key) };
-            let ends = [&quotas.account, &quotas.limit].map(|quota| health.cooled(quota, now));
-            match ends.into_iter().flatten().max() {
+            let rejected = [&quotas.account, &quotas.credit].map(|quota| health.cooled(quota, now));
+            let limited = health.cooled(&quotas.limit, now).map(|end| (end, true));
+            let ends = rejected.into_iter().flatten().map(|end| (end, false)).chain(limited);
+            match ends.max() {
                 None => return Ok(key),
                 Some(end) => soonest = Some(soonest.map_or(end, |soonest| soonest.min(end))),
             }
         }
-        Err(soonest.map(|end| end.saturating_duration_since(now)).unwrap_or_default())
+        Err(soonest.map_or(NoKey::Nowhere, |(end, limited)| NoKey::Resting {
+            left: end.saturating_duration_since(now),
+            limited,
+        }))
     }
 }
 
@@ -166,10 +212,9 @@ mod tests {
 
         fn fails(&self, key: usize, name: &str, kind: FailureKind, after: Option<Duration>) {
             let quotas = self.ring.quotas(KeyAt(key), &model(name)).unwrap();
-            let limited = kind == FailureKind::RateLimited;
-            let quota = if limited { quotas.limit } else { quotas.account };
-            let reach = Reach::Key(quota);
-            let trouble = Trouble { kind, fault: Fault::Vendor, retry_after: after, reach };
+            let reach = Reach::Key(quotas.concerned(kind).unwrap().clone());
+            let trouble =
+                Trouble { symptom: kind.into(), fault: Fault::Vendor, retry_after: after, reach };
             let ticket = self.health.admit(&provider("p"), &model(name), self.now).unwrap();
             ticket.failed(trouble, self.now);
         }
@@ -219,9 +264,19 @@ mod tests {
         scene.fails(0, "m", FailureKind::RateLimited, Some(10 * SECOND));
         scene.fails(1, "m", FailureKind::RateLimited, Some(20 * SECOND));
         let none = scene.ring.has_one(&scene.health, &model("m"), |_| true, scene.now);
-        let left = none.unwrap_err();
+        let Err(NoKey::Resting { left, limited: true }) = none else { panic!("{none:?}") };
         // A tenth more, so that not all come back at once.
         assert!((10 * SECOND..=11 * SECOND).contains(&left), "{left:?}");
+    }
+
+    #[test]
+    fn each_key_that_is_somewhere_is_probed_in_turn_whether_it_rests_or_not() {
+        let scene = Scene::new(&["a", "b", "c"]);
+        scene.fails(2, "m", FailureKind::Authentication, None);
+        let present = |key: KeyAt| key.index() != 1;
+        let probed: Vec<_> = (0..6).map(|_| scene.ring.to_probe(present).index()).collect();
+        assert!(probed.contains(&0) && probed.contains(&2) && !probed.contains(&1), "{probed:?}");
+        assert_eq!(Scene::new(&[]).ring.to_probe(present).index(), 0);
     }
 
     #[test]
@@ -233,6 +288,6 @@ mod tests {
             assert_eq!(chosen.unwrap().index(), 1);
         }
         let none = scene.ring.choose(&scene.health, &model("m"), |_| false, scene.now);
-        assert_eq!(none, Err(Duration::ZERO));
+        assert_eq!(none, Err(NoKey::Nowhere));
     }
 }

@@ -18,12 +18,12 @@ use super::{
     Candidate,
     carry::Stop,
     gate::{Gate, Pass},
-    keyring::{KeyAt, KeyQuotas, concerns_key},
+    keyring::{KeyAt, KeyQuotas},
 };
 use crate::{
     Failure, FailureKind, Fault,
     clock::Clock,
-    health::{Health, Reach, Refused, Ticket, Trouble},
+    health::{Health, Reach, Refused, Ticket, Trouble, Why},
     ids::{ModelName, ProviderName},
     metering::Tokens,
 };
@@ -114,18 +114,15 @@ impl Leave {
         if let Some(ticket) = self.ticket.take() {
             ticket.succeeded(after, now);
             if let Some(quotas) = &self.quotas {
-                self.health.served_on(&quotas.limit, now);
+                self.health.served_on(quotas.limit(), now);
             }
         }
     }
 
     pub fn failed(&mut self, failure: &Failure, now: Instant) {
         let mut trouble = Trouble::from(failure);
-        if let Some(quotas) = &self.quotas
-            && concerns_key(failure)
-        {
-            let limited = failure.kind == FailureKind::RateLimited;
-            let quota = if limited { &quotas.limit } else { &quotas.account };
+        let of_key = self.quotas.as_ref().and_then(|quotas| quotas.concerned(failure.kind));
+        if let Some(quota) = of_key {
             trouble.reach = Reach::Key(quota.clone());
         }
         match self.ticket.take() {
@@ -142,6 +139,9 @@ impl Leave {
 
 fn stop(provider: &ProviderName, refused: &Refused, now: Instant) -> Stop {
     match refused {
+        Refused::Down { until, why: Why::CoolingDown } => {
+            Stop::limited(provider, until.saturating_duration_since(now))
+        }
         Refused::Down { until, .. } => {
             Stop::resting(provider, until.saturating_duration_since(now))
         }

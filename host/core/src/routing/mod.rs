@@ -58,6 +58,8 @@ pub struct Ask {
     pub max_output: Option<u32>,
     /// Why it may not leave the user's machines, if so.
     pub sensitive: Option<Sensitive>,
+    /// Models that nobody configured, and providers that say themselves that they have them.
+    pub told: Vec<(ModelName, ProviderName)>,
 }
 
 /// What a request asks of a model beyond text.
@@ -107,6 +109,10 @@ pub enum Standing {
     Down {
         left: Duration,
     },
+    /// It asked to be left alone for so long.
+    Limited {
+        left: Duration,
+    },
     /// An operator took it out.
     Disabled,
 }
@@ -130,6 +136,10 @@ pub trait Outlook {
             latency: self.latency(provider, model),
         };
         models.iter().map(fares).collect()
+    }
+    /// Requests that are under way at a provider.
+    fn open(&self, _: &ProviderName) -> u32 {
+        0
     }
     /// What to do before the provider can be used, if a required key is nowhere.
     fn missing_key(&self, provider: &ProviderName) -> Option<String>;
@@ -211,6 +221,11 @@ pub enum Why {
         #[serde(rename = "for_ms", serialize_with = "millis")]
         left: Duration,
     },
+    /// It asked to be left alone.
+    Limited {
+        #[serde(rename = "for_ms", serialize_with = "millis")]
+        left: Duration,
+    },
     /// The model can't do this, and another one can.
     Lacks(&'static str),
     /// The prompt doesn't fit into this many tokens, and another model has more.
@@ -228,6 +243,9 @@ impl fmt::Display for Why {
             Self::Down { left } => {
                 write!(f, "it failed lately and is left alone for {} ms", left.as_millis())
             }
+            Self::Limited { left } => {
+                write!(f, "it limits how often it is asked, for {} ms more", left.as_millis())
+            }
             Self::Lacks(what) => write!(f, "the model has no {what}"),
             Self::TooLong { context_window } => {
                 write!(f, "the prompt doesn't fit into its {context_window} tokens")
@@ -237,12 +255,6 @@ impl fmt::Display for Why {
 }
 
 impl Decision {
-    /// True if nobody has the model.
-    pub(crate) fn is_unknown(&self) -> bool {
-        let unknown = |failure: &Failure| failure.kind == FailureKind::ModelNotFound;
-        self.failure.as_deref().is_some_and(unknown)
-    }
-
     /// Why nobody may serve the request, where nobody may.
     pub fn failure(&self) -> Option<Failure> {
         if !self.candidates.is_empty() {
@@ -269,13 +281,16 @@ impl Decision {
         }
         // The one that comes back soonest says when to ask again.
         let left = |refused: &Refused| match refused.why {
-            Why::Down { left } => Some(left),
+            Why::Down { left } => Some((left, FailureKind::Unavailable)),
+            Why::Limited { left } => Some((left, FailureKind::RateLimited)),
             _ => None,
         };
-        if let Some(soonest) = self.refused.iter().filter_map(left).min() {
+        if let Some((soonest, kind)) =
+            self.refused.iter().filter_map(left).min_by_key(|(left, _)| *left)
+        {
             let message =
                 format!("'{model}' can't be served right now: {}", self.reasons().join("; "));
-            let mut failure = Failure::new(FailureKind::Unavailable, Fault::Vendor, message);
+            let mut failure = Failure::new(kind, Fault::Vendor, message);
             failure.retry_after = Some(soonest);
             return Some(failure);
         }

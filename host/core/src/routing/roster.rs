@@ -86,9 +86,14 @@ enum Detail {
 struct Found<'a> {
     listed: &'a Listed,
     latency: Option<Duration>,
+    open: u32,
 }
 
 impl Found<'_> {
+    fn pace(&self) -> Duration {
+        pace(self.latency, self.open)
+    }
+
     fn candidate(&self, cost: Option<Decimal>) -> Candidate {
         Candidate {
             provider: self.listed.provider.clone(),
@@ -106,6 +111,20 @@ struct Rated {
     candidate: Candidate,
     /// Of candidates that are equal otherwise: in the order of the configuration.
     place: usize,
+    /// Requests that are under way at its provider.
+    open: u32,
+}
+
+impl Rated {
+    fn pace(&self) -> Duration {
+        pace(self.candidate.latency, self.open)
+    }
+}
+
+/// How long an answer may be in coming where so many are under way: by it equals are put in order. One
+/// of which nothing is known yet counts as fastest, so that it is tried.
+fn pace(latency: Option<Duration>, open: u32) -> Duration {
+    latency.map_or(Duration::ZERO, |latency| latency.saturating_mul(open.saturating_add(1)))
 }
 
 impl Roster {
@@ -172,8 +191,18 @@ impl Roster {
                     if route.sensitive {
                         decision.sensitive.get_or_insert_with(|| Sensitive::Route(name.clone()));
                     }
-                    let found = self.targets(&route.candidates, Reason::Route);
+                    let found = self.targets(ask, &route.candidates, Reason::Route);
                     self.add(found, route.order, ask, outlook, &mut decision);
+                    if decision.candidates.is_empty() && decision.refused.is_empty() {
+                        let names = route.candidates.iter().map(|target| target.model.as_str());
+                        let names: Vec<&str> = names.collect();
+                        let message = format!(
+                            "the route '{name}' leads nowhere: no provider lists '{}'",
+                            names.join("' or '")
+                        );
+                        let failure = Failure::new(FailureKind::Unavailable, Fault::Host, message);
+                        decision.failure = Some(Box::new(failure));
+                    }
                 }
                 RouteState::Refused(why) => {
                     let message = format!("the route '{name}' isn't in force: {why}");
@@ -186,7 +215,7 @@ impl Roster {
         if let Some((at, model)) = self.named(&ask.model) {
             self.add(vec![(at, model, Reason::Named)], self.order, ask, outlook, &mut decision);
         } else if ask.model.as_str() != AUTO {
-            let found = self.listed(&ask.model, Reason::Listed);
+            let found = self.listed(ask, &ask.model, Reason::Listed);
             self.add(found, self.order, ask, outlook, &mut decision);
         } else if self.order == Order::Cost && detail == Detail::Enough {
             self.add_from_the_cheapest(ask, outlook, &mut decision);
@@ -198,7 +227,7 @@ impl Roster {
             self.add(all.collect(), self.order, ask, outlook, &mut decision);
         }
         if let Some(targets) = self.fallback.get(&ask.model) {
-            let found = self.targets(targets, Reason::Fallback);
+            let found = self.targets(ask, targets, Reason::Fallback);
             self.add(found, Order::Listed, ask, outlook, &mut decision);
         } else if self.comparable && decision.candidates.is_empty() && decision.refused.is_empty() {
             let found = self.comparable(&ask.model);
@@ -223,12 +252,47 @@ impl Roster {
         Some((at, entry.aliases.get(&model).cloned().unwrap_or(model)))
     }
 
-    fn listed(&self, name: &ModelName, reason: Reason) -> Vec<(usize, ModelName, Reason)> {
+    fn listed(
+        &self,
+        ask: &Ask,
+        name: &ModelName,
+        reason: Reason,
+    ) -> Vec<(usize, ModelName, Reason)> {
         let found = self.by_model.get(name).into_iter().flatten();
-        found.map(|(at, model)| (*at, model.clone(), reason)).collect()
+        let found = found.map(|(at, model)| (*at, model.clone()));
+        let told = ask.told.iter().filter(|(model, _)| model == name);
+        let told = told.filter_map(|(model, provider)| {
+            self.entries.get_index_of(provider).map(|at| (at, model.clone()))
+        });
+        let mut all: Vec<_> = found.chain(told).map(|(at, model)| (at, model, reason)).collect();
+        if !ask.told.is_empty() {
+            all.sort_by_key(|(at, ..)| *at);
+        }
+        all
     }
 
-    fn targets(&self, targets: &[RouteTarget], reason: Reason) -> Vec<(usize, ModelName, Reason)> {
+    /// The names on the way of this request that no provider is configured to serve: those that tell
+    /// their models themselves may.
+    pub fn unlisted<'a>(&'a self, ask: &'a Ask) -> Vec<&'a ModelName> {
+        let targets = match self.route(&ask.model) {
+            Some((_, RouteState::Open(route))) => &route.candidates[..],
+            Some((_, RouteState::Refused(_))) => &[],
+            None => self.fallback.get(&ask.model).map(|targets| &targets[..]).unwrap_or_default(),
+        };
+        let plain = targets.iter().filter(|target| target.provider.is_none());
+        let routed = self.route(&ask.model).is_some();
+        let own = (!routed && ask.model.as_str() != AUTO && self.named(&ask.model).is_none())
+            .then_some(&ask.model);
+        let names = own.into_iter().chain(plain.map(|target| &target.model));
+        names.filter(|name| !self.by_model.contains_key(*name)).collect()
+    }
+
+    fn targets(
+        &self,
+        ask: &Ask,
+        targets: &[RouteTarget],
+        reason: Reason,
+    ) -> Vec<(usize, ModelName, Reason)> {
         let mut found = Vec::new();
         for target in targets {
             match &target.provider {
@@ -236,7 +300,7 @@ impl Roster {
                     let model = entry.aliases.get(&target.model).unwrap_or(&target.model);
                     (at, model.clone(), reason)
                 })),
-                None => found.append(&mut self.listed(&target.model, reason)),
+                None => found.append(&mut self.listed(ask, &target.model, reason)),
             }
         }
         found
@@ -304,9 +368,10 @@ impl Roster {
                 reason,
                 model,
             };
+            let open = outlook.open(&candidate.provider);
             match facts.and_then(|facts| lack(facts, ask)).filter(|_| reason != Reason::Named) {
-                Some(why) => lacking.push((Rated { candidate, place }, why)),
-                None => rated.push(Rated { candidate, place }),
+                Some(why) => lacking.push((Rated { candidate, place, open }, why)),
+                None => rated.push(Rated { candidate, place, open }),
             }
         }
         if rated.is_empty() {
@@ -345,11 +410,12 @@ impl Roster {
                     continue;
                 }
                 let models: Vec<&ModelName> = of_one.iter().map(|listed| &listed.model).collect();
+                let open = outlook.open(provider);
                 for (listed, fares) in of_one.iter().zip(outlook.fares(provider, &models)) {
                     let Fares { standing, latency } = fares;
                     let key = || keys[at].get_or_init(|| outlook.missing_key(provider)).clone();
                     let why = unfit(standing).or_else(|| key().map(Why::Keyless));
-                    let found = Found { listed, latency };
+                    let found = Found { listed, latency, open };
                     let lacks = || listed.facts.as_ref().and_then(|facts| lack(facts, ask));
                     match why {
                         Some(why) => refused.push((listed, why)),
@@ -377,6 +443,7 @@ impl Roster {
             let rated = lacking.drain(..).map(|(found, cost, _)| Rated {
                 candidate: found.candidate(cost),
                 place: found.listed.place,
+                open: found.open,
             });
             let mut rated: Vec<Rated> = rated.collect();
             by_cost_then_latency(&mut rated, outlook);
@@ -450,6 +517,7 @@ fn unfit(standing: Standing) -> Option<Why> {
     match standing {
         Standing::Disabled => Some(Why::Disabled),
         Standing::Down { left } => Some(Why::Down { left }),
+        Standing::Limited { left } => Some(Why::Limited { left }),
         Standing::Fit => None,
     }
 }
@@ -476,14 +544,13 @@ fn lack(facts: &ModelFacts, ask: &Ask) -> Option<Why> {
     ask.needs.names().find(lacks).map(Why::Lacks)
 }
 
-/// The cheapest first, unknown costs last. Of equals, those that answered faster come first; the
-/// first of all is the faster of two drawn by lot, so that requests spread instead of all going where
-/// it was fastest a moment ago. One of which nothing is known yet counts as fastest: it is tried.
+/// The cheapest first, unknown costs last. Of equals, those that are likely to answer sooner come first;
+/// the first of all is the better of two drawn by lot, so that requests spread instead of all going
+/// where it was fastest a moment ago.
 fn by_cost_then_latency(rated: &mut [Rated], outlook: &impl Outlook) {
     type Price = (bool, Option<Decimal>);
     let price = |rated: &Rated| -> Price { (rated.candidate.cost.is_none(), rated.candidate.cost) };
-    let latency = |rated: &Rated| rated.candidate.latency.unwrap_or(Duration::ZERO);
-    rated.sort_by_key(|rated| (price(rated), latency(rated), rated.place));
+    rated.sort_by_key(|rated| (price(rated), rated.pace(), rated.place));
     let Some(best) = rated.first().map(price) else { return };
     let equals = rated.iter().take_while(|rated| price(rated) == best).count();
     let known = rated[..equals].iter().any(|rated| rated.candidate.latency.is_some());
@@ -507,7 +574,7 @@ fn draw(equals: usize, known: bool, outlook: &impl Outlook) -> Option<usize> {
 /// What is left of those that cost the same: the fastest, so many at most, in this order, but the one
 /// that was drawn before all others.
 fn fastest_first(equals: &mut Vec<Found<'_>>, drawn: Option<usize>, room: usize) {
-    let key = |found: &Found<'_>| (found.latency.unwrap_or(Duration::ZERO), found.listed.place);
+    let key = |found: &Found<'_>| (found.pace(), found.listed.place);
     if room < equals.len() {
         equals.select_nth_unstable_by_key(room, key);
         if let Some(rank) = drawn.filter(|rank| *rank > room) {

@@ -120,6 +120,9 @@ impl Outlook for World {
         let now = self.now();
         match self.health.standing(provider, model, now) {
             health::Standing::Healthy | health::Standing::Probation => Standing::Fit,
+            health::Standing::Down { until, why: Why::CoolingDown } => {
+                Standing::Limited { left: until.saturating_duration_since(now) }
+            }
             health::Standing::Down { until, .. } => {
                 Standing::Down { left: until.saturating_duration_since(now) }
             }
@@ -260,6 +263,7 @@ async fn ask(world: Arc<World>, id: usize, request: Request) {
         tokens: Tokens(request.tokens),
         max_output: None,
         sensitive: request.sensitive.then_some(Sensitive::Marked),
+        told: Vec::new(),
     };
     let decision = world.roster.decide(&asked, &*world);
     world.referee().came(id, &decision, began);
@@ -323,7 +327,7 @@ async fn watch(simulation: Simulation, world: Arc<World>, interval: Duration) {
                 world.clock.sleep(takes).await;
                 let now = world.now();
                 world.referee().probed(provider, found.err(), now);
-                world.health.probed(&name, found.map(|()| takes), now);
+                world.health.probed(&name, None, found.map(|()| takes), now);
             });
         }
     }

@@ -79,6 +79,7 @@ fn ask(name: &str) -> Ask {
         tokens: Tokens(1_000),
         max_output: None,
         sensitive: None,
+        told: Vec::new(),
     }
 }
 
@@ -92,10 +93,16 @@ struct World {
     down: Vec<(&'static str, Standing)>,
     latency: Vec<(&'static str, u64)>,
     keyless: Vec<&'static str>,
+    open: Vec<(&'static str, u32)>,
     random: u64,
 }
 
 impl Outlook for World {
+    fn open(&self, provider: &ProviderName) -> u32 {
+        let known = self.open.iter().find(|(name, _)| *name == provider.as_str());
+        known.map_or(0, |(_, open)| *open)
+    }
+
     fn standing(&self, provider: &ProviderName, _: &ModelName) -> Standing {
         let known = self.down.iter().find(|(name, _)| *name == provider.as_str());
         known.map_or(Standing::Fit, |(_, standing)| *standing)
@@ -306,6 +313,50 @@ fn the_expected_cost_is_exact() {
     let roster = roster(vec![("a", entry(EXTERNAL, &[priced("m", "0.25", "2")]))]);
     let cost = roster.decide(&ask("m"), &World::default()).candidates[0].cost.unwrap();
     assert_eq!(cost.to_string(), "0.00125", "1,000 at 0.25 and 500 at 2 dollars a million");
+}
+
+#[test]
+fn of_equals_the_one_with_fewer_under_way_comes_first_until_its_latency_outweighs_that() {
+    let routing = Routing { order: Order::Cost, ..Routing::default() };
+    let entries = vec![("a", entry(LOCAL, &[plain("m")])), ("b", entry(LOCAL, &[plain("m")]))];
+    let roster = with(entries, &[], routing);
+    let first = |open: u32| {
+        let latency = vec![("a", 100), ("b", 250)];
+        let world = World { latency, open: vec![("a", open)], ..World::default() };
+        roster.decide(&ask("m"), &world).candidates[0].provider.to_string()
+    };
+    assert_eq!([0, 1, 2, 3].map(first), ["a", "a", "b", "b"]);
+}
+
+#[test]
+fn models_that_a_provider_tells_itself_are_served_like_listed_ones() {
+    let entries = vec![
+        ("a", entry(LOCAL, &[])),
+        ("b", entry(LOCAL, &[])),
+        ("c", entry(LOCAL, &[plain("m")])),
+    ];
+    let home = route(&["told", "m"], Order::Listed, false);
+    let lost = route(&["nowhere"], Order::Listed, false);
+    let routing = Routing { order: Order::Listed, ..Routing::default() };
+    let roster = with(entries, &[("home", home), ("lost", lost)], routing);
+    let told = [(model("told"), provider("b")), (model("told"), provider("a"))];
+    let of = |name: &str, told: &[(ModelName, ProviderName)]| {
+        let decision = roster.decide(&Ask { told: told.to_vec(), ..ask(name) }, &World::default());
+        let all = decision.candidates.iter().map(|c| format!("{}/{}", c.provider, c.model));
+        (all.collect::<Vec<_>>(), decision.failure())
+    };
+    assert_eq!(roster.unlisted(&ask("told")), [&model("told")]);
+    assert_eq!(roster.unlisted(&ask("home")), [&model("told")]);
+    for known in ["m", "a/told", AUTO] {
+        assert!(roster.unlisted(&ask(known)).is_empty(), "{known}");
+    }
+    assert_eq!(of("told", &told).0, ["a/told", "b/told"]);
+    assert_eq!(of("home", &told).0, ["a/told", "b/told", "c/m"]);
+    assert_eq!(of("told", &[]).1.unwrap().kind, FailureKind::ModelNotFound);
+    let failure = of("lost", &[]).1.unwrap();
+    assert_eq!(failure.kind, FailureKind::Unavailable);
+    let told = "the route 'lost' leads nowhere: no provider lists 'nowhere'";
+    assert_eq!(failure.message, told);
 }
 
 #[test]

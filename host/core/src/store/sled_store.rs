@@ -126,6 +126,18 @@ impl SledStore {
         }
     }
 
+    /// Runs a call to sled that writes. What it puts aside to be freed waits with its thread until 64
+    /// such things have come together, and one may be a write buffer of [`SEGMENT_BYTES`]: a thread
+    /// that writes once a minute would keep 32 MB for an hour. So it is handed over at once.
+    fn changing<T>(
+        &self,
+        call: impl FnOnce() -> Result<T, ::sled::Error>,
+    ) -> Result<T, StoreError> {
+        let done = self.guarded(call);
+        crossbeam_epoch::pin().flush();
+        done
+    }
+
     /// Runs a call to sled; a panic in it is damage found, not a reason to die.
     fn guarded<T>(&self, call: impl FnOnce() -> Result<T, ::sled::Error>) -> Result<T, StoreError> {
         if self.broken.load(Ordering::Relaxed) {
@@ -159,10 +171,10 @@ impl KeyValue for SledStore {
                     None => changes.remove(change.key),
                 }
             }
-            return self.guarded(|| self.tree(tree).apply_batch(changes));
+            return self.changing(|| self.tree(tree).apply_batch(changes));
         }
         let [usage, keys, audit, meta] = &self.trees;
-        self.guarded(|| {
+        self.changing(|| {
             let done = (usage, keys, audit, meta).transaction(|(usage, keys, audit, meta)| {
                 for change in &batch.changes {
                     let tree = match change.tree {
@@ -220,7 +232,7 @@ impl KeyValue for SledStore {
     }
 
     fn sync(&self) -> Result<(), StoreError> {
-        self.guarded(|| self.db.flush())?;
+        self.changing(|| self.db.flush())?;
         self.blobs
             .sync_data()
             .and_then(|()| self.log.sync_data())

@@ -9,6 +9,7 @@ use std::{
     },
 };
 
+use http::HeaderValue;
 use keyward_contract::AuthScheme;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -238,7 +239,7 @@ async fn the_request_carries_what_was_given_and_nothing_more() {
             "content-length: 13",
             &format!("host: {}", vendor.address),
             "openai-project: p1",
-            &format!("user-agent: {USER_AGENT}"),
+            concat!("user-agent: keyward/", env!("CARGO_PKG_VERSION")),
         ]
     );
     assert_eq!(body, "{\"model\":\"m\"}");

@@ -485,7 +485,9 @@ impl Referee {
         let key = (place(provider), model.clone());
         let since = |time: &Instant| *time - self.start;
         let told = match change {
-            Change::Opened { kind, until } => format!("opened {kind:?} until {:?}", since(until)),
+            Change::Opened { symptom, until } => {
+                format!("opened by {symptom} until {:?}", since(until))
+            }
             Change::CooledDown { until } => format!("cooled down until {:?}", since(until)),
             other => format!("{other:?}"),
         };
@@ -501,8 +503,9 @@ impl Referee {
         let breaker = self.breakers.entry(key).or_default();
         let ramp = |since| Some(Ramp { since, answered: 0, under_way: 0 });
         match change {
-            Change::Opened { kind, .. } => {
-                (breaker.opened, breaker.trial, breaker.ramp) = (Some((until, *kind)), None, None);
+            Change::Opened { symptom, .. } => {
+                (breaker.opened, breaker.trial, breaker.ramp) =
+                    (Some((until, symptom.kind)), None, None);
                 breaker.epoch += 1;
                 self.score.openings += 1;
             }

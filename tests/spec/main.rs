@@ -27,6 +27,7 @@ mod local_server;
 mod node_sdk;
 mod ollama_sdk;
 mod openai_sdk;
+mod probes;
 mod recordings;
 mod reload;
 mod responses_sdk;

@@ -12,7 +12,7 @@ use crate::support::{
     gateway::{Gateway, Setup},
     http::Answer,
     run,
-    vendor::Vendor,
+    vendor::{Vendor, openai, reply_json},
     word,
 };
 
@@ -374,10 +374,76 @@ fn a_rate_limit_is_told_to_the_caller_and_kept_for_everyone() {
         assert_eq!(answer.header("retry-after"), Some("7"));
         let sent = pair.first.requests().len();
         let answer = caller.chat("first/status-429-after-7", "again").await;
+        assert_eq!(answer.status, 429, "{}", answer.text());
         let wait: u64 = answer.header("retry-after").unwrap().parse().unwrap();
         // Up to a tenth more, so that not all come back at once.
         assert!((1..=8).contains(&wait), "{wait}");
         assert_eq!(pair.first.requests().len(), sent, "nothing was sent");
+    });
+}
+
+#[test]
+fn who_asks_for_time_is_left_alone_by_everyone_though_it_is_no_limit() {
+    let pair = pair("routing: {longest_wait: 1s, retries: 0}\n");
+    run(async {
+        let caller = pair.gateway.caller();
+        let busy = "first/status-503-after-7";
+        assert_eq!(caller.chat(busy, "busy").await.header("retry-after"), Some("7"));
+        let sent = pair.first.requests().len();
+        assert_eq!(caller.chat(busy, "again").await.status, 429);
+        assert_eq!(pair.first.requests().len(), sent, "nothing was sent");
+        assert_eq!(caller.chat("first/plain-model", "other").await.status, 200);
+    });
+}
+
+#[test]
+fn providers_that_list_their_models_themselves_stand_in_for_one_another() {
+    let vendor = || {
+        let key = canary("openai");
+        Vendor::scripted(&key.clone(), move |request| match request.path() {
+            "/v1/models" => {
+                let model = json!({"id": "home-grown", "object": "model", "created": 1});
+                reply_json(200, &[], &json!({"object": "list", "data": [model]}))
+            }
+            _ => openai::answer(request, &key),
+        })
+    };
+    let (first, second) = (vendor(), vendor());
+    let provider = |name: &str, vendor: &Vendor| {
+        format!(
+            "  {name}:\n    adapter: openai\n    kind: local\n    endpoint: {}/v1\n    \
+             key: {{env: {}_KEY}}\n",
+            vendor.url(),
+            name.to_uppercase()
+        )
+    };
+    let config = format!(
+        "providers:\n{}{}routes:\n  home: [home-grown]\n  lost: [nowhere-at-all]\n",
+        provider("first", &first),
+        provider("second", &second)
+    );
+    let gateway = Setup::new(&config, &["openai"])
+        .variable("FIRST_KEY", &first.key)
+        .variable("SECOND_KEY", &second.key)
+        .start();
+    run(async {
+        for model in ["home-grown", "home"] {
+            let answer = gateway.caller().chat(model, "hello").await;
+            assert_eq!(answer.status, 200, "{}", answer.text());
+        }
+        let explained = gateway.run(["route", "explain", "-m", "home"]).ok().out;
+        assert!(explained.contains("first") && explained.contains("second"), "{explained}");
+        let lost = gateway.caller().chat("lost", "hello").await;
+        assert_eq!(lost.status, 503);
+        assert!(lost.text().contains("'lost' leads nowhere"), "{}", lost.text());
+
+        gateway.run(["provider", "disable", "first"]).ok();
+        let sent = first.requests().len();
+        let answer = gateway.caller().chat("home-grown", "hello").await;
+        assert_eq!(answer.header("x-keyward-provider"), Some("second"), "{}", answer.text());
+        gateway.caller().get("/v1/models").await;
+        gateway.caller().chat("no-such-model", "hello").await;
+        assert_eq!(first.requests().len(), sent, "not even for its models");
     });
 }
 

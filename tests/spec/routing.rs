@@ -565,6 +565,27 @@ fn what_an_operator_disables_stays_out_of_use_though_health_is_switched_off() {
 // ---------------------------------------------------------------------- load
 
 #[test]
+fn a_request_counts_with_the_most_its_answer_may_have_until_it_is_over() {
+    let limits = "    limits: {tokens_per_minute: 1000, queue: 0}\n";
+    let Pair { first, gateway, .. } = pair_with(limits, "");
+    run(async {
+        let of = |model: &str, stream: bool| {
+            let mut body = ask(&format!("first/{model}"), "hello", stream);
+            body["max_tokens"] = json!(900);
+            body
+        };
+        let caller = gateway.caller();
+        let stream = caller.stream_of(&of("long-25", true)).await;
+        let refused = caller.post("/v1/chat/completions", &of("plain-model", false)).await;
+        assert_eq!(refused.status, 429, "{}", refused.text());
+        stream.collect().await;
+        let answer = caller.post("/v1/chat/completions", &of("plain-model", false)).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert_eq!(first.requests().len(), 2);
+    });
+}
+
+#[test]
 fn what_does_not_fit_is_refused_with_the_time_to_come_back() {
     let _alone = crate::support::by_itself();
     let limits = "    limits: {concurrency: 1, queue: 1, wait: 5s}\n";

@@ -16,7 +16,7 @@ use crate::{
     clock::{Clock, SystemClock},
     contract::Event,
     health::Backoff,
-    metering::{Estimate, TokenUsage},
+    metering::{Estimate, TokenUsage, Tokens},
     operation::Operation,
     routing::{
         Candidate,
@@ -119,7 +119,8 @@ impl Carrier for Carrying<'_> {
             kind: provider.kind,
             sensitive,
             caller: &call.caller.name,
-            tokens,
+            // Until it is known what it took.
+            tokens: Tokens(tokens.0.saturating_add(ask.max_output.unwrap_or_default().into())),
             deadline: self.deadline,
         };
         let leave = provider.leave(&asking, health).await?;

@@ -566,7 +566,7 @@ fn what_an_operator_disables_stays_out_of_use_though_health_is_switched_off() {
 
 #[test]
 fn a_request_counts_with_the_most_its_answer_may_have_until_it_is_over() {
-    let limits = "    limits: {tokens_per_minute: 1000, queue: 0}\n";
+    let limits = "    limits: {tokens_per_minute: 1000, queue: 1, wait: 100ms}\n";
     let Pair { first, gateway, .. } = pair_with(limits, "");
     run(async {
         let of = |model: &str, stream: bool| {
@@ -575,7 +575,7 @@ fn a_request_counts_with_the_most_its_answer_may_have_until_it_is_over() {
             body
         };
         let caller = gateway.caller();
-        let stream = caller.stream_of(&of("long-25", true)).await;
+        let stream = caller.stream_of(&of("long-200", true)).await;
         let refused = caller.post("/v1/chat/completions", &of("plain-model", false)).await;
         assert_eq!(refused.status, 429, "{}", refused.text());
         stream.collect().await;

@@ -429,6 +429,9 @@ async fn a_black_hole_costs_the_time_to_connect() {
     assert!(started.elapsed() < Duration::from_millis(600));
 }
 
+/// A name that doesn't exist, among the answers of DNS.
+const NO_SUCH_NAME: &str = "no such name";
+
 /// DNS as the test says; counts its questions.
 struct Scripted {
     answers: Vec<Vec<&'static str>>,
@@ -438,10 +441,11 @@ struct Scripted {
 impl Dns for Arc<Scripted> {
     fn lookup<'a>(&'a self, _: &'a str) -> Lookup<'a> {
         let turn = self.asked.fetch_add(1, Ordering::SeqCst).min(self.answers.len() - 1);
-        let found: Vec<IpAddr> = self.answers[turn].iter().map(|it| it.parse().unwrap()).collect();
-        Box::pin(async move {
-            if found.is_empty() { Err(std::io::Error::other("no such name")) } else { Ok(found) }
-        })
+        let found = match &self.answers[turn][..] {
+            [NO_SUCH_NAME] => Err(std::io::Error::other(NO_SUCH_NAME)),
+            all => Ok(all.iter().map(|it| it.parse().unwrap()).collect()),
+        };
+        Box::pin(async move { found })
     }
 }
 
@@ -470,6 +474,29 @@ async fn the_address_that_is_dialled_is_the_one_that_was_checked() {
 }
 
 #[tokio::test]
+async fn each_connection_of_a_client_asks_anew_and_checks_what_it_dials() {
+    let closing = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}";
+    let vendor = Vendor::start(vec![say(closing)]).await;
+    let base = format!("http://ollama.test:{}", vendor.address.port());
+    let target = Target::new(&Url::parse(&base).unwrap(), ProviderKind::Local).unwrap();
+    // There, elsewhere, and there again.
+    let dns = dns(&[&["127.0.0.1"], &["169.254.169.254"], &["127.0.0.1"]]);
+    let options = ClientOptions { dns: Arc::new(dns.clone()), ..options() };
+    let client = Client::new(std::slice::from_ref(&target), options).unwrap();
+    let send = async || {
+        let mut answered = client.send(post(&target)).await?;
+        while answered.next().await?.is_some() {}
+        Ok::<_, Failure>(())
+    };
+    assert_eq!(send().await, Ok(()));
+    let failure = send().await.unwrap_err();
+    assert_eq!(code(&failure), ("egress_denied", FailureKind::Permission));
+    assert_eq!(send().await, Ok(()));
+    assert_eq!(dns.asked.load(Ordering::SeqCst), 3);
+    assert_eq!(vendor.seen.connections.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
 async fn an_external_provider_does_not_reach_this_machine() {
     let vendor = Vendor::start(vec![say(answer("{}"))]).await;
     let base = format!("https://api.test:{}", vendor.address.port());
@@ -485,9 +512,12 @@ async fn an_external_provider_does_not_reach_this_machine() {
 
 #[tokio::test]
 async fn a_name_without_an_address_is_a_dns_error() {
-    let failure = by_name(&dns(&[&[]]), "http://gone.test", ProviderKind::Local).await.unwrap_err();
-    assert_eq!(code(&failure), ("dns_error", FailureKind::Unavailable));
-    assert!(failure.message.contains("gone.test"), "{}", failure.message);
+    for answer in [&[NO_SUCH_NAME][..], &[]] {
+        let dns = dns(&[answer]);
+        let failure = by_name(&dns, "http://gone.test", ProviderKind::Local).await.unwrap_err();
+        assert_eq!(code(&failure), ("dns_error", FailureKind::Unavailable), "{answer:?}");
+        assert!(failure.message.contains("gone.test"), "{}", failure.message);
+    }
 }
 
 // --------------------------------------------------------------------------------------- TLS

@@ -2,7 +2,7 @@
 
 use std::{
     io::{Read, Write},
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     sync::{
         Mutex,
         atomic::{AtomicUsize, Ordering},

@@ -81,6 +81,10 @@ name!(
     KeyName
 );
 name!(
+    /// An account with a vendor, by which providers share its limits.
+    AccountName
+);
+name!(
     /// A named list of candidates under `routes:`. Callers name it in a model's place.
     RouteName
 );

@@ -162,6 +162,7 @@ impl Provider {
             keyring: Keyring::new(
                 name,
                 configured.keys.iter().map(|key| key.name.clone()).collect(),
+                configured.account.clone(),
             ),
             gate,
             plugin,

@@ -41,7 +41,7 @@ use super::{
     },
 };
 use crate::{
-    ids::{AdapterName, BadName, KeyName, MAX_NAME, ModelName, ProviderName},
+    ids::{AccountName, AdapterName, BadName, KeyName, MAX_NAME, ModelName, ProviderName},
     privacy::{self, Detector, Detectors, Pattern, PatternError, PrivacyRules},
 };
 
@@ -863,6 +863,7 @@ impl<'t> Reader<'t> {
         if let (Some(field), Some(_)) = (&keys, &provider.key) {
             self.report(field, "`key` and `keys` together", "Write all of them under `keys`.");
         }
+        provider.account = section.read("account", Self::account);
         provider.models = section.read("models", Self::models).unwrap_or_default();
         if let Some(cost_tracking) = section.read("cost_tracking", Self::flag) {
             provider.cost_tracking = cost_tracking;
@@ -978,6 +979,13 @@ impl<'t> Reader<'t> {
     fn key_name(&self, field: &Field<'t>, form: &str) -> Option<KeyName> {
         let text = self.literal(field, form)?;
         KeyName::new(text)
+            .inspect_err(|_| self.bad_name(&field.path, self.place(field.node), text))
+            .ok()
+    }
+
+    fn account(&self, field: &Field<'t>) -> Option<AccountName> {
+        let text = self.literal(field, "As in `account: our-team`.")?;
+        AccountName::new(text)
             .inspect_err(|_| self.bad_name(&field.path, self.place(field.node), text))
             .ok()
     }

@@ -11,7 +11,10 @@ use schemars::{
 
 use super::types::{Config, VariableName};
 use crate::{
-    ids::{AdapterName, KeyName, MAX_MODEL_NAME, MAX_NAME, ModelName, ProviderName, RouteName},
+    ids::{
+        AccountName, AdapterName, KeyName, MAX_MODEL_NAME, MAX_NAME, ModelName, ProviderName,
+        RouteName,
+    },
     privacy::Detector,
 };
 
@@ -102,6 +105,20 @@ impl JsonSchema for AdapterName {
 impl JsonSchema for KeyName {
     fn schema_name() -> Cow<'static, str> {
         "KeyName".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        name("Lower-case letters, digits, `-`, `_` and `.`.")
+    }
+}
+
+impl JsonSchema for AccountName {
+    fn schema_name() -> Cow<'static, str> {
+        "AccountName".into()
     }
 
     fn inline_schema() -> bool {

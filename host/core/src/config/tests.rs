@@ -219,7 +219,7 @@ fn words_that_older_yaml_took_for_booleans_are_words() {
 fn an_unknown_key_is_shown_where_it_stands_with_what_was_meant() {
     let error = bad("providers:\n  openai:\n    endpiont: https://api.openai.com/v1\n");
     let help = "Did you mean `endpoint`? Known here: enabled, adapter, kind, endpoint, endpoints, key, \
-                keys, models, cost_tracking, settings, timeouts, limits, cache, batch, grants, ca_file.";
+                keys, account, models, cost_tracking, settings, timeouts, limits, cache, batch, grants, ca_file.";
     assert_eq!(
         error.to_string(),
         format!(
@@ -836,7 +836,7 @@ fn the_examples_of_the_routing_page_work() {
     let page = std::fs::read_to_string(path).unwrap();
     let examples: Vec<&str> =
         page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
-    assert_eq!(examples.len(), 7);
+    assert_eq!(examples.len(), 8);
     examples.into_iter().for_each(|example| drop(good(example)));
 }
 

@@ -24,7 +24,7 @@ use super::{
     schema::{self, OneOrObject},
 };
 use crate::{
-    ids::{AdapterName, KeyName, ModelName, ProviderName, RouteName},
+    ids::{AccountName, AdapterName, KeyName, ModelName, ProviderName, RouteName},
     privacy::PrivacyRules,
 };
 
@@ -150,6 +150,9 @@ pub struct Provider {
     /// Instead of `key`. One without a place is in the vault: `keyward key set NAME --field KEY`.
     #[schemars(with = "Option<Vec<OneOrObject<KeyName, NamedKey>>>")]
     pub keys: Vec<NamedKey>,
+    /// The account that the vendor counts against. Providers that name the same one share its limits: what
+    /// is limited at one is left alone at all of them.
+    pub account: Option<AccountName>,
     /// The models to offer. Without any: those the adapter knows.
     #[schemars(with = "Option<Vec<OneOrObject<ModelName, Model>>>")]
     pub models: Vec<Model>,
@@ -191,6 +194,7 @@ impl Provider {
             key: None,
             keys: Vec::new(),
             models: Vec::new(),
+            account: None,
             cost_tracking: true,
             settings: serde_json::Map::new(),
             timeouts: Timeouts::default(),

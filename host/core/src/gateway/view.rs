@@ -29,22 +29,22 @@ impl<'a> View<'a> {
         Self { snapshot, health, now: Instant::now(), today: today(), key: RefCell::default() }
     }
 
-    /// The provider, if it has several keys, whose rests are its own only when all of them rest.
-    fn several_keys(&self, provider: &ProviderName) -> Option<&Provider> {
+    /// The provider, if it rests with its keys or its account.
+    fn kept_apart(&self, provider: &ProviderName) -> Option<&Provider> {
         let ready = self.snapshot.providers.get(provider).and_then(ProviderState::ready)?;
-        Some(&**ready).filter(|provider| provider.keyring().has_several())
+        Some(&**ready).filter(|provider| provider.keyring().is_kept_apart())
     }
 
     /// As routing is told.
     fn seen(
         &self,
         standing: &health::Standing,
-        several: Option<&Provider>,
+        apart: Option<&Provider>,
         model: &ModelName,
     ) -> Standing {
         match standing {
             health::Standing::Healthy | health::Standing::Probation => {
-                let rests = several.and_then(|provider| {
+                let rests = apart.and_then(|provider| {
                     let has = |key| provider.has_key(key);
                     provider.keyring().has_one(self.health, model, has, self.now).err()
                 });
@@ -70,7 +70,7 @@ impl<'a> View<'a> {
 impl Outlook for View<'_> {
     fn standing(&self, provider: &ProviderName, model: &ModelName) -> Standing {
         let standing = self.health.standing(provider, model, self.now);
-        self.seen(&standing, self.several_keys(provider), model)
+        self.seen(&standing, self.kept_apart(provider), model)
     }
 
     fn latency(&self, provider: &ProviderName, model: &ModelName) -> Option<Duration> {
@@ -78,10 +78,10 @@ impl Outlook for View<'_> {
     }
 
     fn fares(&self, provider: &ProviderName, models: &[&ModelName]) -> Vec<Fares> {
-        let several = self.several_keys(provider);
+        let apart = self.kept_apart(provider);
         let fares = self.health.fares(provider, models, self.now).into_iter().zip(models);
         let seen = |((standing, latency), model): (_, &&ModelName)| Fares {
-            standing: self.seen(&standing, several, model),
+            standing: self.seen(&standing, apart, model),
             latency,
         };
         fares.map(seen).collect()

@@ -124,7 +124,7 @@ impl Gateway {
                 let gateway = Self { inner };
                 let Ok(provider) = gateway.provider(name.as_str()) else { return };
                 let key = provider.keyring().to_probe(|key| provider.has_key(key));
-                let quota = provider.keyring().account(key);
+                let quota = provider.keyring().accepted(key);
                 let probe = tokio::time::timeout(PROBE_WAIT, gateway.probe_with(provider, key));
                 let found = match probe.await {
                     Ok(Ok(took)) => Ok(took),

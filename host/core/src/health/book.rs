@@ -63,8 +63,6 @@ pub(super) struct Known {
     probe_failures: u32,
     /// Of its own quota; see `quota`.
     pub cool: CoolDown,
-    /// The quota it shares.
-    quota: Option<Quota>,
     pub models: HashMap<ModelName, Pair>,
     next_probe: Option<Instant>,
     served: Option<Instant>,
@@ -125,7 +123,6 @@ impl Known {
             suspects: Suspects::default(),
             probe_failures: 0,
             cool: CoolDown::default(),
-            quota: None,
             models: HashMap::new(),
             next_probe: None,
             served: None,
@@ -276,9 +273,6 @@ impl Book {
         }
         let mut sum = Sum::default();
         sum.cool(&known.cool, now);
-        if let Some(cool) = known.quota.as_ref().and_then(|quota| self.quotas.get(quota)) {
-            sum.cool(cool, now);
-        }
         sum.breaker(&known.breaker, now);
         if let Some(pair) = pair {
             sum.cool(&pair.cool, now);
@@ -376,16 +370,13 @@ impl Book {
         if known.is_none_or(|known| !known.models.contains_key(model)) {
             self.know_pair(provider, model, now);
         }
-        let Self { providers, quotas, options, source, .. } = self;
+        let Self { providers, options, source, .. } = self;
         let Some(known) = providers.get_mut(provider) else { return };
         known.suspects = Suspects::default();
         known.used = known.used.max(now);
         known.served = known.served.max(Some(now));
         known.probe_failures = 0;
         known.cool.served(now);
-        if let Some(quota) = &known.quota {
-            quotas.served(quota, now);
-        }
         let provider_closed = known.breaker.succeeded(holds.provider, now, options, source);
         let mut model_closed = false;
         if let Some(pair) = known.models.get_mut(model) {
@@ -531,17 +522,11 @@ impl Book {
         let Self { providers, quotas, options, source, .. } = self;
         let Some(known) = providers.get_mut(provider) else { return };
         known.breaker.leave(holds.provider);
-        let shared = known.quota.clone();
         let Some(pair) = known.models.get_mut(model) else { return };
-        let quota = match &trouble.reach {
-            Reach::Model => None,
-            Reach::Provider => shared.as_ref(),
-            Reach::Key(quota) => Some(quota),
-        };
-        let cool = match (&trouble.reach, quota) {
-            (Reach::Model, _) => &mut pair.cool,
-            (_, Some(quota)) => quotas.entry(quota),
-            (_, None) => &mut known.cool,
+        let cool = match &trouble.reach {
+            Reach::Model => &mut pair.cool,
+            Reach::Provider => &mut known.cool,
+            Reach::Key(quota) => quotas.entry(quota),
         };
         let begins = cool.limited(trouble.retry_after, now, options, source);
         let (until, streak) = (cool.until.unwrap_or(now), cool.streak);
@@ -562,13 +547,7 @@ impl Book {
             Reach::Model => concerned(&mut pair.breaker),
             // Which attempts come next with that key is for those who choose among the keys.
             Reach::Key(_) => {}
-            Reach::Provider => match &shared {
-                None => concerned(&mut known.breaker),
-                Some(_) => {
-                    let same = providers.values_mut().filter(|known| known.quota == shared);
-                    same.for_each(|known| concerned(&mut known.breaker));
-                }
-            },
+            Reach::Provider => concerned(&mut known.breaker),
         }
         let cooled_model = (trouble.reach == Reach::Model).then_some(model);
         if begins {
@@ -669,10 +648,6 @@ impl Book {
         self.tell(provider, None, now, change);
     }
 
-    pub fn draws_on(&mut self, provider: &ProviderName, quota: &Quota, now: Instant) {
-        self.know(provider, now).quota = Some(quota.clone());
-    }
-
     pub fn cooled(&self, quota: &Quota, now: Instant) -> Option<Instant> {
         self.quotas.get(quota).filter(|_| self.watching)?.shut(now)
     }
@@ -699,9 +674,6 @@ impl Book {
                 *cool = CoolDown::default();
                 breaker.slow_start(now, source);
             }
-        }
-        if let Some(quota) = &known.quota {
-            quotas.forget(quota);
         }
         quotas.forget_keys_of(provider);
         known.next_probe = Some(now);

@@ -202,9 +202,10 @@ pub enum Refused {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reach {
     Model,
-    /// The whole provider; for a rate limit, everything on the provider's quota.
+    /// The whole provider.
     Provider,
-    /// One key of a provider that has several: a limit, or that it is rejected.
+    /// One key of a provider that has several, or an account that several providers have: a limit, or that
+    /// the key is rejected.
     Key(Quota),
 }
 
@@ -417,11 +418,6 @@ impl Health {
     /// Ends [`Health::disable`] and [`Health::force`].
     pub fn enable(&self, provider: &ProviderName, now: Instant) {
         self.book().enable(provider, now);
-    }
-
-    /// A provider draws on this quota, perhaps together with others. Without it each has its own.
-    pub fn draws_on(&self, provider: &ProviderName, quota: &Quota, now: Instant) {
-        self.book().draws_on(provider, quota, now);
     }
 
     /// Something was served on this quota.

@@ -435,15 +435,8 @@ fn a_rate_limit_cools_down_the_model_alone_and_is_no_failure() {
 }
 
 #[test]
-fn a_limit_of_the_provider_holds_for_everyone_on_its_quota() {
+fn a_limit_of_the_provider_holds_for_all_its_models() {
     let bench = Bench::new();
-    let quota = Quota("account".into());
-    bench.health.draws_on(&provider("a"), &quota, bench.now);
-    bench.health.draws_on(&provider("b"), &quota, bench.now);
-    bench.bad("a", "m", limit(Some(20 * SECOND), Reach::Provider));
-    assert!(bench.down("a", "other").is_some());
-    assert!(bench.down("b", "m").is_some());
-    assert!(bench.health.cooled(&quota, bench.now).is_some());
     bench.bad("c", "m", limit(Some(20 * SECOND), Reach::Provider));
     assert!(bench.down("c", "other").is_some());
     assert_eq!(bench.standing("d", "m"), Standing::Healthy);

@@ -2,9 +2,10 @@
 //!
 //! Several keys are used in turn. One that its vendor limits or rejects is left alone while the others
 //! serve, so what is found out about a key is kept for the key and not for the provider: limits by
-//! model, as vendors count them, and rejections for all models.
+//! model, as vendors count them, and rejections for all models. Where an account is named, limits are the
+//! account's: of all its keys, at all providers that name it.
 //!
-//! Costs: one key, nothing; several, a look into health for each that is passed over.
+//! Costs: one key, nothing; several or an account, a look into health for each that is passed over.
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
@@ -14,7 +15,7 @@ use std::{
 use crate::{
     FailureKind,
     health::{Health, Quota},
-    ids::{KeyName, ModelName, ProviderName},
+    ids::{AccountName, KeyName, ModelName, ProviderName},
 };
 
 /// Which of a provider's keys.
@@ -36,6 +37,7 @@ impl KeyAt {
 pub(crate) struct Keyring {
     provider: ProviderName,
     names: Vec<KeyName>,
+    account: Option<AccountName>,
     /// Where the next search begins.
     next: AtomicUsize,
     next_probe: AtomicUsize,
@@ -44,12 +46,18 @@ pub(crate) struct Keyring {
 /// What health knows one of several keys by.
 #[derive(Clone, Debug)]
 pub(crate) struct KeyQuotas {
-    /// Whether it is accepted.
-    account: Quota,
-    /// Whether its account has credit, which no free request tells.
-    credit: Quota,
-    /// The key with one model.
+    /// None where there is one key alone: what is found out about it is the provider's.
+    own: Option<OwnQuotas>,
+    /// The key, or the account, with one model.
     limit: Quota,
+}
+
+#[derive(Clone, Debug)]
+struct OwnQuotas {
+    /// Whether it is accepted.
+    accepted: Quota,
+    /// Whether it has credit, which no free request tells.
+    credit: Quota,
 }
 
 impl KeyQuotas {
@@ -61,8 +69,8 @@ impl KeyQuotas {
     pub fn concerned(&self, kind: FailureKind) -> Option<&Quota> {
         match kind {
             FailureKind::RateLimited => Some(&self.limit),
-            FailureKind::QuotaExhausted => Some(&self.credit),
-            FailureKind::Authentication => Some(&self.account),
+            FailureKind::QuotaExhausted => self.own.as_ref().map(|own| &own.credit),
+            FailureKind::Authentication => self.own.as_ref().map(|own| &own.accepted),
             _ => None,
         }
     }
@@ -79,17 +87,23 @@ pub(crate) enum NoKey {
 }
 
 impl Keyring {
-    pub fn new(provider: &ProviderName, names: Vec<KeyName>) -> Self {
+    pub fn new(provider: &ProviderName, names: Vec<KeyName>, account: Option<AccountName>) -> Self {
         Self {
             provider: provider.clone(),
             names,
+            account,
             next: AtomicUsize::new(0),
             next_probe: AtomicUsize::new(0),
         }
     }
 
-    pub fn has_several(&self) -> bool {
+    fn has_several(&self) -> bool {
         self.names.len() > 1
+    }
+
+    /// Whether something else rests than the provider as a whole.
+    pub fn is_kept_apart(&self) -> bool {
+        self.has_several() || self.account.is_some()
     }
 
     /// All of them; one where it has just one.
@@ -97,16 +111,23 @@ impl Keyring {
         (0..self.names.len().max(1)).map(KeyAt)
     }
 
-    /// None where there is one key alone: what is found out about it is the provider's.
+    /// None where there is one key alone without an account.
     pub fn quotas(&self, key: KeyAt, model: &ModelName) -> Option<KeyQuotas> {
-        let account = self.account(key)?;
-        let of_it = |rest: String| Quota(format!("{}{rest}", account.0).into());
-        let (credit, limit) = (of_it("$".into()), of_it(format!("/{model}")));
-        Some(KeyQuotas { account, credit, limit })
+        let own = self.accepted(key);
+        let limit = match (&self.account, &own) {
+            (Some(account), _) => format!("@{account}/{model}"),
+            (None, Some(accepted)) => format!("{}/{model}", accepted.0),
+            (None, None) => return None,
+        };
+        let credit = |accepted: &Quota| Quota(format!("{}$", accepted.0).into());
+        Some(KeyQuotas {
+            own: own.map(|accepted| OwnQuotas { credit: credit(&accepted), accepted }),
+            limit: Quota(limit.into()),
+        })
     }
 
-    /// What health knows the key by with whatever model.
-    pub fn account(&self, key: KeyAt) -> Option<Quota> {
+    /// What health knows by whether the key is accepted, where there are others.
+    pub fn accepted(&self, key: KeyAt) -> Option<Quota> {
         let name = self.names.get(key.0).filter(|_| self.has_several())?;
         Some(Quota(format!("{}@{name}", self.provider).into()))
     }
@@ -129,7 +150,7 @@ impl Keyring {
         present: impl Fn(KeyAt) -> bool,
         now: Instant,
     ) -> Result<KeyAt, NoKey> {
-        let first = match self.has_several() {
+        let first = match self.is_kept_apart() {
             true => self.next.fetch_add(1, Ordering::Relaxed),
             false => return Ok(KeyAt::default()),
         };
@@ -147,7 +168,7 @@ impl Keyring {
         present: impl Fn(KeyAt) -> bool,
         now: Instant,
     ) -> Result<(), NoKey> {
-        if !self.has_several() {
+        if !self.is_kept_apart() {
             return Ok(());
         }
         self.choose_from(0, health, model, present, now).map(drop)
@@ -162,16 +183,17 @@ impl Keyring {
         now: Instant,
     ) -> Result<KeyAt, NoKey> {
         let mut soonest: Option<(Instant, bool)> = None;
-        for turn in 0..self.names.len() {
-            let key = KeyAt(first.wrapping_add(turn) % self.names.len());
+        let keys = self.keys().count();
+        for turn in 0..keys {
+            let key = KeyAt(first.wrapping_add(turn) % keys);
             if !present(key) {
                 continue;
             }
             let Some(quotas) = self.quotas(key, model) else { return Ok(key) };
-            let rejected = [&quotas.account, &quotas.credit].map(|quota| health.cooled(quota, now));
+            let own = quotas.own.iter().flat_map(|own| [&own.accepted, &own.credit]);
+            let rejected = own.filter_map(|quota| health.cooled(quota, now));
             let limited = health.cooled(&quotas.limit, now).map(|end| (end, true));
-            let ends = rejected.into_iter().flatten().map(|end| (end, false)).chain(limited);
-            match ends.max() {
+            match rejected.map(|end| (end, false)).chain(limited).max() {
                 None => return Ok(key),
                 Some(end) => soonest = Some(soonest.map_or(end, |soonest| soonest.min(end))),
             }
@@ -205,7 +227,7 @@ mod tests {
             let names = names.iter().map(|name| KeyName::new(name).unwrap()).collect();
             Self {
                 health: Health::new(HealthOptions::default(), 1, |_| {}),
-                ring: Keyring::new(&provider("p"), names),
+                ring: Keyring::new(&provider("p"), names, None),
                 now: Instant::now(),
             }
         }
@@ -267,6 +289,30 @@ mod tests {
         let Err(NoKey::Resting { left, limited: true }) = none else { panic!("{none:?}") };
         // A tenth more, so that not all come back at once.
         assert!((10 * SECOND..=11 * SECOND).contains(&left), "{left:?}");
+    }
+
+    #[test]
+    fn a_limit_of_an_account_rests_its_model_at_every_provider_that_names_it() {
+        let scene = Scene::new(&[]);
+        let account = AccountName::new("team").unwrap();
+        let ring = |name: &str, keys: &[&str]| {
+            let keys = keys.iter().map(|key| KeyName::new(key).unwrap()).collect();
+            Keyring::new(&provider(name), keys, Some(account.clone()))
+        };
+        let (one, other) = (ring("p", &[]), ring("q", &["a", "b"]));
+        let quotas = one.quotas(KeyAt(0), &model("m")).unwrap();
+        assert!(quotas.concerned(FailureKind::Authentication).is_none(), "it is the provider's");
+        let reach = Reach::Key(quotas.concerned(FailureKind::RateLimited).unwrap().clone());
+        let symptom = FailureKind::RateLimited.into();
+        let retry_after = Some(10 * SECOND);
+        let trouble = Trouble { symptom, fault: Fault::Vendor, retry_after, reach };
+        let ticket = scene.health.admit(&provider("p"), &model("m"), scene.now).unwrap();
+        ticket.failed(trouble, scene.now);
+        for ring in [&one, &other] {
+            let has = |name: &str| ring.has_one(&scene.health, &model(name), |_| true, scene.now);
+            assert!(matches!(has("m"), Err(NoKey::Resting { limited: true, .. })), "{ring:?}");
+            assert_eq!(has("n"), Ok(()));
+        }
     }
 
     #[test]

@@ -589,6 +589,29 @@ fn personal_data_stays_here_wherever_in_a_request_it_stands() {
 }
 
 #[test]
+fn a_prompt_to_be_counted_is_searched_as_it_is_sent() {
+    let pair = away_and_near();
+    run(async {
+        // A field that has no place in a chat; a count is sent as it came.
+        let count = async |note: &str| {
+            let call = json!({"type": "tool_use", "id": "call_1", "name": "find", "input": {}});
+            let result = json!({"type": "tool_result", "tool_use_id": "call_1", "content": "none"});
+            let messages = json!([
+                {"role": "user", "content": "hello"},
+                {"role": "assistant", "content": [call]},
+                {"role": "user", "content": [result], "note": note},
+            ]);
+            let body = json!({"model": "r", "messages": messages});
+            pair.gateway.caller().post("/v1/messages/count_tokens", &body).await
+        };
+        let stayed = count("write to anna@example.org").await;
+        assert_eq!(stayed.header("x-keyward-provider"), Some("near"), "{}", stayed.text());
+        let open = count("nothing of note").await;
+        assert_ne!(open.header("x-keyward-provider"), Some("near"), "{}", open.text());
+    });
+}
+
+#[test]
 fn text_as_token_numbers_stays_here_because_nobody_can_read_it() {
     let pair = away_and_near();
     run(async {

@@ -319,6 +319,8 @@ fn hostile_texts_cost_in_proportion_to_their_size() {
         "a",
         "=",
         "\\n",
+        "\\",
+        "\\\\u00e9",
         "é",
         "\u{200b}",
     ] {

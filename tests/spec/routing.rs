@@ -324,7 +324,7 @@ fn a_sensitive_request_never_leaves_whatever_fails() {
     let config = std::fs::read_to_string(pair.gateway.setup().config()).unwrap();
     let external = format!(
         "providers:\n  away:\n    adapter: openai\n    kind: external\n    endpoint: \
-         https://127.0.0.1:{}/v1\n    key: {{env: FIRST_KEY}}\n    models: [plain-model]\n",
+         https://localhost:{}/v1\n    key: {{env: FIRST_KEY}}\n    models: [plain-model]\n",
         away.address().port()
     );
     pair.gateway.configure(&(config.replacen("providers:\n", &external, 1) + more));
@@ -347,7 +347,7 @@ fn a_sensitive_request_never_leaves_whatever_fails() {
         let word = word("kept");
         let answer = sensitive(&pair.gateway, "plain-model", &word).await;
         assert_eq!(answer.said(), format!("You said: {word}"), "the local ones serve it");
-        // The same request without the mark goes there: it fails for its certificate.
+        // The same request without the mark goes there, and ends where no network is left for it.
         let open = pair.gateway.caller().chat("r", "harmless").await;
         assert_ne!(open.status, 200);
         let tried = open.header("x-request-id").unwrap().to_owned();
@@ -360,6 +360,272 @@ fn a_sensitive_request_never_leaves_whatever_fails() {
     let found = ["route", "explain", "-m", "r", "--text", "my card is 4111 1111 1111 1111"];
     let found = pair.gateway.run(found).ok().out;
     assert!(found.contains("payment-card"), "{found}");
+}
+
+/// Where a caller may put a text, by protocol: a request with the text in that place.
+fn places(protocol: &str, text: &str) -> Vec<(&'static str, Value)> {
+    let schema = |text: &str| {
+        json!({
+            "type": "object", "properties": {"city": {"type": "string", "description": text}},
+            "required": ["city"], "additionalProperties": false,
+        })
+    };
+    let user = |content: Value| json!({"role": "user", "content": content});
+    let assistant = json!({"role": "assistant", "content": "Yes."});
+    match protocol {
+        "/v1/chat/completions" => {
+            let with = |messages: Value, more: Value| {
+                merged(json!({"model": "r", "messages": messages}), more)
+            };
+            let hello = json!([user("hello".into())]);
+            let call = json!({"role": "assistant", "tool_calls": [{
+                "id": "call_1", "type": "function", "function": {"name": "find", "arguments": "{}"},
+            }]});
+            let called = json!({"role": "assistant", "tool_calls": [{
+                "id": "call_1", "type": "function",
+                "function": {"name": "find", "arguments": json!({"who": text}).to_string()},
+            }]});
+            let result =
+                |text: &str| json!({"role": "tool", "tool_call_id": "call_1", "content": text});
+            let part = json!([{"type": "text", "text": "hello", "note": text}]);
+            let tool = json!({"type": "function", "function": {
+                "name": "find", "description": text, "parameters": {"type": "object"},
+            }});
+            let format = json!({"type": "json_schema", "json_schema": {
+                "name": "place", "schema": schema(text), "strict": true,
+            }});
+            let system = json!({"role": "system", "content": text});
+            vec![
+                (
+                    "an earlier message",
+                    with(json!([user(text.into()), assistant, user("hello".into())]), json!({})),
+                ),
+                (
+                    "a tool's result",
+                    with(json!([user("hello".into()), call, result(text)]), json!({})),
+                ),
+                (
+                    "a call's arguments",
+                    with(json!([user("hello".into()), called, result("none")]), json!({})),
+                ),
+                ("a tool's description", with(hello.clone(), json!({"tools": [tool]}))),
+                ("a system text", with(json!([system, user("hello".into())]), json!({}))),
+                ("an unknown field of a part", with(json!([user(part)]), json!({}))),
+                ("a response's schema", with(hello.clone(), json!({"response_format": format}))),
+                ("metadata", with(hello.clone(), json!({"metadata": {"about": text}}))),
+                ("a stop sequence", with(hello, json!({"stop": ["\n\n", text]}))),
+            ]
+        }
+        "/v1/messages" => {
+            let with = |messages: Value, more: Value| {
+                merged(json!({"model": "r", "max_tokens": 64, "messages": messages}), more)
+            };
+            let hello = json!([user("hello".into())]);
+            let call = json!({"role": "assistant", "content": [
+                {"type": "tool_use", "id": "call_1", "name": "find", "input": {}},
+            ]});
+            let result = json!([{"type": "tool_result", "tool_use_id": "call_1", "content": text}]);
+            let part = json!([{"type": "text", "text": "hello", "note": text}]);
+            let document = |field: &str, data: &str| {
+                let source = json!({"type": "text", "media_type": "text/plain", "data": data});
+                let mut document = json!({"type": "document", "source": source});
+                if !field.is_empty() {
+                    document[field] = text.into();
+                }
+                json!([user(json!([document, {"type": "text", "text": "hello"}]))])
+            };
+            let tool = json!({
+                "name": "find", "description": text, "input_schema": {"type": "object"},
+            });
+            let format = json!({"format": {"type": "json_schema", "schema": schema(text)}});
+            vec![
+                (
+                    "an earlier message",
+                    with(json!([user(text.into()), assistant, user("hello".into())]), json!({})),
+                ),
+                (
+                    "a tool's result",
+                    with(json!([user("hello".into()), call, user(result)]), json!({})),
+                ),
+                ("a tool's description", with(hello.clone(), json!({"tools": [tool]}))),
+                ("a system text", with(hello.clone(), json!({"system": text}))),
+                ("an unknown field of a part", with(json!([user(part)]), json!({}))),
+                ("a document's title", with(document("title", "hello"), json!({}))),
+                ("a document's context", with(document("context", "hello"), json!({}))),
+                ("a document", with(document("", text), json!({}))),
+                ("a response's schema", with(hello, json!({"output_config": format}))),
+            ]
+        }
+        "/v1/responses" => {
+            let with = |input: Value, more: Value| {
+                merged(json!({"model": "r", "input": input, "store": false}), more)
+            };
+            let hello = json!([user("hello".into())]);
+            let call = json!({
+                "type": "function_call", "call_id": "call_1", "name": "find", "arguments": "{}",
+            });
+            let result =
+                json!({"type": "function_call_output", "call_id": "call_1", "output": text});
+            let part = json!([{"type": "input_text", "text": "hello", "note": text}]);
+            let tool = json!({
+                "type": "function", "name": "find", "description": text,
+                "parameters": {"type": "object"}, "strict": false,
+            });
+            let format = json!({"format": {
+                "type": "json_schema", "name": "place", "schema": schema(text), "strict": true,
+            }});
+            vec![
+                (
+                    "an earlier message",
+                    with(json!([user(text.into()), assistant, user("hello".into())]), json!({})),
+                ),
+                ("a tool's result", with(json!([user("hello".into()), call, result]), json!({}))),
+                ("a tool's description", with(hello.clone(), json!({"tools": [tool]}))),
+                ("a system text", with(hello.clone(), json!({"instructions": text}))),
+                ("an unknown field of a part", with(json!([user(part)]), json!({}))),
+                ("a response's schema", with(hello, json!({"text": format}))),
+            ]
+        }
+        "/api/chat" => {
+            let with = |messages: Value, more: Value| {
+                merged(json!({"model": "r", "messages": messages, "stream": false}), more)
+            };
+            let hello = json!([user("hello".into())]);
+            let call = json!({"role": "assistant", "content": "", "tool_calls": [
+                {"function": {"name": "find", "arguments": {}}},
+            ]});
+            let result = json!({"role": "tool", "tool_name": "find", "content": text});
+            let noted = json!([{"role": "user", "content": "hello", "note": text}]);
+            let tool = json!({"type": "function", "function": {
+                "name": "find", "description": text, "parameters": {"type": "object"},
+            }});
+            let system = json!({"role": "system", "content": text});
+            vec![
+                (
+                    "an earlier message",
+                    with(json!([user(text.into()), assistant, user("hello".into())]), json!({})),
+                ),
+                ("a tool's result", with(json!([user("hello".into()), call, result]), json!({}))),
+                ("a tool's description", with(hello.clone(), json!({"tools": [tool]}))),
+                ("a system text", with(json!([system, user("hello".into())]), json!({}))),
+                ("an unknown field of a message", with(noted, json!({}))),
+                ("a response's schema", with(hello, json!({"format": schema(text)}))),
+            ]
+        }
+        "/v1/embeddings" => vec![
+            ("an input", json!({"model": "r", "input": ["hello", text]})),
+            ("a field", json!({"model": "r", "input": "hello", "user": text})),
+        ],
+        other => panic!("nobody speaks {other}"),
+    }
+}
+
+fn merged(mut to: Value, more: Value) -> Value {
+    if let (Some(to), Value::Object(more)) = (to.as_object_mut(), more) {
+        to.extend(more);
+    }
+    to
+}
+
+/// An external provider that comes first, and a local one.
+fn away_and_near() -> Pair {
+    let (away, near) = (Vendor::openai(&canary("openai")), Vendor::openai(&canary("openai")));
+    let config = format!(
+        "providers:\n  away:\n    adapter: openai\n    kind: external\n    endpoint: \
+         https://localhost:{}/v1\n    key: {{env: AWAY_KEY}}\n    models: [plain-model]\n  near:\n    \
+         adapter: openai\n    kind: local\n    endpoint: {}/v1\n    key: {{env: NEAR_KEY}}\n    models: \
+         [plain-model]\nserver:\n  tokens:\n    - {{name: tests, env: CALLER_TOKEN}}\nroutes:\n  r: \
+         {{candidates: [away/plain-model, near/plain-model], order: listed}}\nhealth: {{enabled: \
+         false}}\nprivacy: {{}}\n",
+        away.address().port(),
+        near.url(),
+    );
+    let gateway = Setup::new(&config, &["openai"])
+        .variable("AWAY_KEY", &away.key)
+        .variable("NEAR_KEY", &near.key)
+        .variable("CALLER_TOKEN", CALLER)
+        .token(CALLER)
+        .start();
+    Pair { first: away, second: near, gateway }
+}
+
+/// Whether the external provider was asked before the local one answered. Nothing arrives there: what
+/// is external can't be on this machine, so the attempt ends at the last moment.
+fn left(answer: &Answer) -> bool {
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(answer.header("x-keyward-provider"), Some("near"), "{}", answer.text());
+    match answer.header("x-keyward-tried") {
+        Some(tried) => {
+            assert!(tried.starts_with("away/plain-model="), "{tried}");
+            true
+        }
+        None => {
+            assert_eq!(answer.header("x-keyward-attempts"), Some("1"));
+            false
+        }
+    }
+}
+
+#[test]
+fn personal_data_stays_here_wherever_in_a_request_it_stands() {
+    let pair = away_and_near();
+    let protocols =
+        ["/v1/chat/completions", "/v1/messages", "/v1/responses", "/api/chat", "/v1/embeddings"];
+    run(async {
+        for protocol in protocols {
+            for (place, request) in places(protocol, "nothing of note") {
+                let answer = pair.gateway.caller().post(protocol, &request).await;
+                assert!(left(&answer), "{protocol}, {place}: it may go to the first");
+            }
+            for text in ["account DE89 3704 0044 0532 0130 00", "write to anna@example.org"] {
+                for (place, request) in places(protocol, text) {
+                    let answer = pair.gateway.caller().post(protocol, &request).await;
+                    assert!(!left(&answer), "{protocol}, {place}: it left");
+                }
+            }
+        }
+        assert_eq!(pair.first.connections(), 0);
+    });
+}
+
+#[test]
+fn a_prompt_to_be_counted_is_searched_as_it_is_sent() {
+    let pair = away_and_near();
+    run(async {
+        // A field that has no place in a chat; a count is sent as it came.
+        let count = async |note: &str| {
+            let call = json!({"type": "tool_use", "id": "call_1", "name": "find", "input": {}});
+            let result = json!({"type": "tool_result", "tool_use_id": "call_1", "content": "none"});
+            let messages = json!([
+                {"role": "user", "content": "hello"},
+                {"role": "assistant", "content": [call]},
+                {"role": "user", "content": [result], "note": note},
+            ]);
+            let body = json!({"model": "r", "messages": messages});
+            pair.gateway.caller().post("/v1/messages/count_tokens", &body).await
+        };
+        let stayed = count("write to anna@example.org").await;
+        assert_eq!(stayed.header("x-keyward-provider"), Some("near"), "{}", stayed.text());
+        let open = count("nothing of note").await;
+        assert_ne!(open.header("x-keyward-provider"), Some("near"), "{}", open.text());
+    });
+}
+
+#[test]
+fn text_as_token_numbers_stays_here_because_nobody_can_read_it() {
+    let pair = away_and_near();
+    run(async {
+        let embed = async |input: Value| {
+            let body = json!({"model": "r", "input": input});
+            pair.gateway.caller().post("/v1/embeddings", &body).await
+        };
+        assert!(left(&embed(json!("hello")).await));
+        assert!(!left(&embed(json!([[9906, 1917], [15339]])).await));
+        let only = json!({"model": "away/plain-model", "input": [1, 2]});
+        let refused = pair.gateway.caller().post("/v1/embeddings", &only).await;
+        assert_eq!(refused.status, 403, "{}", refused.text());
+        assert!(refused.text().contains("token-numbers"), "{}", refused.text());
+    });
 }
 
 // ---------------------------------------------------------------------- health

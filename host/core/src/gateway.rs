@@ -51,6 +51,7 @@ use crate::{
     ids::{ModelName, ProviderName, RequestId},
     metering::{Meter, Tokens},
     operation::{Chat, CountTokens, Embed, Field, Operation},
+    privacy::Piece,
     routing::{
         self, Ask, Candidate, Decision, Needs, Sensitive,
         carry::{Budget, Carried},
@@ -264,8 +265,7 @@ impl Gateway {
             needs: Needs::default(),
             tokens: request.expected_tokens(),
             max_output: None,
-            sensitive: sensitive(&snapshot, &call, Arc::clone(&request), |r| Box::new(r.texts()))
-                .await?,
+            sensitive: sensitive(&snapshot, &call, Arc::clone(&request), Embed::pieces).await?,
             told: Vec::new(),
         };
         self.answer(snapshot, call, ask, false, Operation::Embed(request)).await
@@ -295,7 +295,13 @@ impl Gateway {
         fields: Vec<Field>,
     ) -> Result<Counted, Failure> {
         let snapshot = self.snapshot();
-        let ask = ask_chat(&snapshot, call, Arc::new(request)).await?;
+        let count = Arc::new(CountTokens { model: request.model.clone(), fields });
+        let mut ask = ask_chat(&snapshot, call, Arc::new(request)).await?;
+        if ask.sensitive.is_none() {
+            // What is sent is the body as it came, with what a chat leaves out of it.
+            let count = Arc::clone(&count);
+            ask.sensitive = sensitive(&snapshot, call, count, CountTokens::pieces).await?;
+        }
         let ask = self.with_told(&snapshot, ask).await;
         let decision = self.decide(&snapshot, &ask);
         let Some(Candidate { provider, model, .. }) = decision.candidates.first() else {
@@ -303,8 +309,7 @@ impl Gateway {
         };
         let name = provider.clone();
         let provider = ready(&snapshot, provider)?;
-        let operation = CountTokens { model: model.clone(), fields };
-        let operation = Operation::CountTokens(Arc::new(operation));
+        let operation = Operation::CountTokens(count).of_model(model);
         let deadline = Instant::now() + COUNT_WAIT;
         let pass = provider.enter(&call.caller.name, Tokens(0), deadline).await?;
         let mut exchange = Exchange::open(provider, &operation, call.id).await?;
@@ -472,20 +477,20 @@ async fn ask_chat(snapshot: &Snapshot, call: &Call, request: Arc<Chat>) -> Resul
         needs: request.needs(),
         tokens: request.expected_tokens(),
         max_output: request.sampling.max_output_tokens,
-        sensitive: sensitive(snapshot, call, request, |r| Box::new(r.texts())).await?,
+        sensitive: sensitive(snapshot, call, request, Chat::pieces).await?,
         told: Vec::new(),
     })
 }
 
-/// The texts of a request.
-type Texts<R> = for<'a> fn(&'a R) -> Box<dyn Iterator<Item = &'a str> + 'a>;
+/// What of a request is searched for sensitive data.
+type Pieces<R> = for<'a> fn(&'a R) -> Vec<Piece<'a>>;
 
 /// Why the request may not leave the user's machines, if so.
 async fn sensitive<R: Send + Sync + 'static>(
     snapshot: &Snapshot,
     call: &Call,
     request: Arc<R>,
-    texts: Texts<R>,
+    pieces: Pieces<R>,
 ) -> Result<Option<Sensitive>, Failure> {
     if call.sensitive {
         return Ok(Some(Sensitive::Marked));
@@ -493,14 +498,18 @@ async fn sensitive<R: Send + Sync + 'static>(
     if snapshot.detectors.is_empty() {
         return Ok(None);
     }
-    let length: usize = texts(&request).map(str::len).sum();
-    let finding = if length <= SCAN_INLINE {
-        snapshot.detectors.find(texts(&request))
+    let found = {
+        let here = pieces(&request);
+        let length: usize = here.iter().map(Piece::length).sum();
+        (length <= SCAN_INLINE).then(|| snapshot.detectors.find_in(&here))
+    };
+    let found = if let Some(found) = found {
+        found
     } else {
         let detectors = snapshot.detectors.clone();
-        blocking(move || detectors.find(texts(&request))).await.map_err(disk)?
+        blocking(move || detectors.find_in(&pieces(&request))).await.map_err(disk)?
     };
-    Ok(finding.map(|finding| Sensitive::Detected(finding.found.to_string().into())))
+    Ok(found.map(|found| Sensitive::Detected(found.to_string().into())))
 }
 
 /// One line for each request: for those that one attempt answered at `debug`, for others at `info`.

@@ -4,6 +4,8 @@
 //! with a mark in the place of each piece of content. Fields mean what `adapter.wit` says they
 //! mean; types differ only where the contract has marks.
 
+mod texts;
+
 use std::sync::Arc;
 
 use serde_json::value::RawValue;
@@ -224,22 +226,6 @@ impl Chat {
 }
 
 impl Chat {
-    /// Everything in it that is text to the model, tool results and definitions included. What is
-    /// between the quotes of JSON is still escaped, which detectors know.
-    pub fn texts(&self) -> impl Iterator<Item = &str> {
-        let parts = self.messages.iter().flat_map(|message| &message.parts);
-        let tools = self.tools.iter().flat_map(|tool| {
-            [tool.description.as_deref().unwrap_or_default(), tool.parameters.as_str()]
-        });
-        let names = self.messages.iter().filter_map(|message| message.name.as_deref());
-        let extra = self.messages.iter().flat_map(|message| &message.extra).chain(&self.extra);
-        parts
-            .map(|part| part.body.text())
-            .chain(tools)
-            .chain(names)
-            .chain(extra.map(|field| field.value.get()))
-    }
-
     /// What it asks of a model beyond text.
     pub fn needs(&self) -> Needs {
         let image = |part: &Part| match &part.body {
@@ -255,14 +241,6 @@ impl Chat {
 }
 
 impl Embed {
-    /// Every input that is text.
-    pub fn texts(&self) -> impl Iterator<Item = &str> {
-        self.inputs.iter().filter_map(|input| match input {
-            EmbedInput::Text(text) => Some(&**text),
-            EmbedInput::Tokens(_) => None,
-        })
-    }
-
     /// Tokens that all inputs are expected to take.
     pub fn expected_tokens(&self) -> Tokens {
         let mut estimator = Estimator::new(Family::of(self.model.as_str()));
@@ -281,7 +259,7 @@ impl Embed {
 }
 
 impl PartBody {
-    /// What of it is text to the model.
+    /// What of it is counted as text to the model.
     fn text(&self) -> &str {
         match self {
             Self::Text(text) | Self::RedactedThinking(text) | Self::Refusal(text) => text,

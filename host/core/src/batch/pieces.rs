@@ -245,8 +245,15 @@ mod tests {
         assert_eq!(sizes(&whole, 3), [3, 3, 1]);
         assert_eq!(sizes(&whole, 7), [7]);
         let pieces = cut(&whole, 3);
-        let together: Vec<&str> = pieces.iter().flat_map(Embed::texts).collect();
-        assert_eq!(together, whole.texts().collect::<Vec<_>>());
+        let texts = |embed: &Embed| {
+            let text = |input: &EmbedInput| match input {
+                EmbedInput::Text(text) => text.to_string(),
+                EmbedInput::Tokens(tokens) => unreachable!("{tokens}"),
+            };
+            embed.inputs.iter().map(text).collect::<Vec<_>>()
+        };
+        let together: Vec<String> = pieces.iter().flat_map(texts).collect();
+        assert_eq!(together, texts(&whole));
         assert!(pieces.iter().all(|piece| piece.base64 && piece.dimensions == Some(8)));
     }
 

@@ -299,6 +299,7 @@ mod tests {
     use crate::{
         contract::{Finish, FinishReason, TextDelta, ToolCallStart},
         operation::{Dialect, Sampling},
+        privacy::Piece,
     };
 
     fn text(pieces: &[&str]) -> Vec<Event> {
@@ -371,7 +372,13 @@ mod tests {
             dialect: Dialect::Keyward,
             extra: Vec::new(),
         };
-        let texts = |chat: &Chat| chat.texts().map(str::to_owned).collect::<Vec<_>>();
+        let texts = |chat: &Chat| {
+            let read = |piece: &Piece<'_>| match piece {
+                Piece::Text(text) => (*text).to_owned(),
+                other => unreachable!("{other:?}"),
+            };
+            chat.pieces().iter().map(read).collect::<Vec<_>>()
+        };
         let left = rest(&asked, "one, two, ");
         assert_eq!(texts(&left), ["count", "one, two, ", GO_ON]);
         assert_eq!(left.sampling.max_output_tokens, Some(7));

@@ -9,6 +9,8 @@
 
 use std::{borrow::Cow, ops::Range};
 
+use super::bytes;
+
 /// A text with its look-alikes replaced, and the way back to the original's places.
 pub(super) struct Folded<'t> {
     original: &'t str,
@@ -35,7 +37,7 @@ impl<'t> Folded<'t> {
                 }
                 folded.push_str(&original[copied..at]);
                 if let Plain::Is(plain) = plain {
-                    folded.push(char::from(plain));
+                    folded.push(plain);
                 }
                 shifts.push((folded.len(), end));
                 copied = end;
@@ -104,45 +106,54 @@ fn skip_plain(bytes: &[u8], mut at: usize) -> usize {
     at
 }
 
-/// What an escape of JSON stands for, and its bytes. Other backslashes stand for themselves.
+/// What an escape of JSON stands for, and its bytes. Other backslashes stand for themselves. Several
+/// before the same character are one escape: JSON in a text in JSON is escaped twice.
 fn escape(text: &str) -> (Option<Plain>, usize) {
     let bytes = text.as_bytes();
-    let plain = match bytes.get(1) {
-        Some(b'n' | b'r') => b'\n',
-        Some(b't') => b'\t',
-        Some(byte @ (b'"' | b'/' | b'\\')) => *byte,
-        Some(b'u') => return unicode(text).unwrap_or((None, 1)),
-        _ => return (None, 1),
+    let slashes = bytes::run(bytes, 0, |byte| *byte == b'\\');
+    let plain = match bytes.get(slashes) {
+        Some(b'n' | b'r') => '\n',
+        Some(b't') => '\t',
+        Some(byte @ (b'"' | b'/')) => char::from(*byte),
+        Some(b'u') => match unicode(&text[slashes + 1..]) {
+            Some(plain) => return (Some(plain), slashes + 1 + CODE),
+            None => return slashes_alone(slashes),
+        },
+        _ => return slashes_alone(slashes),
     };
-    (Some(Plain::Is(plain)), 2)
+    (Some(Plain::Is(plain)), slashes + 1)
 }
 
-/// As `\u0040`.
-fn unicode(text: &str) -> Option<(Option<Plain>, usize)> {
-    const LENGTH: usize = 6;
-    let digits = text.get(2..LENGTH).filter(|digits| !digits.starts_with('+'))?;
+/// Backslashes that begin no escape but their own.
+fn slashes_alone(slashes: usize) -> (Option<Plain>, usize) {
+    ((slashes > 1).then_some(Plain::Is('\\')), slashes)
+}
+
+/// Digits of an escape like `\u0040`.
+const CODE: usize = 4;
+
+fn unicode(text: &str) -> Option<Plain> {
+    let digits = text.get(..CODE).filter(|digits| !digits.starts_with('+'))?;
     let c = char::from_u32(u32::from_str_radix(digits, 16).ok()?)?;
-    let plain = match u8::try_from(c) {
-        Ok(ascii) if ascii.is_ascii() => Some(Plain::Is(ascii)),
-        _ => look_alike(c),
-    };
-    Some((plain, LENGTH))
+    Some(look_alike(c).unwrap_or(Plain::Is(c)))
 }
 
 enum Plain {
-    Is(u8),
+    Is(char),
     Nothing,
 }
 
 /// What an unusual character stands for, if it stands for an ASCII one or for nothing.
 fn look_alike(c: char) -> Option<Plain> {
-    let digit = |zero: u32| Some(Plain::Is(b'0' + (u32::from(c) - zero) as u8));
+    let digit = |zero: u32| Some(Plain::Is(char::from(b'0' + (u32::from(c) - zero) as u8)));
     match c {
         '\u{a0}' | '\u{2000}'..='\u{200a}' | '\u{202f}' | '\u{205f}' | '\u{3000}' => {
-            Some(Plain::Is(b' '))
+            Some(Plain::Is(' '))
         }
-        '\u{2010}'..='\u{2013}' | '\u{2212}' => Some(Plain::Is(b'-')),
-        '\u{ff01}'..='\u{ff5e}' => Some(Plain::Is((u32::from(c) - 0xff01) as u8 + b'!')),
+        '\u{2010}'..='\u{2013}' | '\u{2212}' => Some(Plain::Is('-')),
+        '\u{ff01}'..='\u{ff5e}' => {
+            Some(Plain::Is(char::from((u32::from(c) - 0xff01) as u8 + b'!')))
+        }
         // Soft hyphen, zero-width characters, direction marks, byte order mark.
         '\u{ad}'
         | '\u{200b}'..='\u{200f}'
@@ -191,6 +202,10 @@ mod tests {
             let at = folded.text().find(part).unwrap();
             assert_eq!(&text[folded.range(at..at + part.len())], original, "{part}");
         }
+        for (text, once) in [(r"a\\nb", "a\nb"), (r#"\\\"x"#, "\"x"), (r"\\\\u0041", "A")] {
+            assert_eq!(Folded::new(text).text(), once, "escaped twice");
+        }
+        assert_eq!(Folded::new(r"J\u00fcrgen \u84dd\u9e1f").text(), "Jürgen 蓝鸟");
         for text in [r"C:\Windows", r"\user", r"\u12", r"\u+123", r"\", r"\ü", r"\ud83d"] {
             assert_eq!(Folded::new(text).text(), text);
         }

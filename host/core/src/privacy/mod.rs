@@ -20,6 +20,7 @@ mod fold;
 mod machines;
 mod numbers;
 mod phone;
+mod pieces;
 mod placeholder;
 mod rules;
 mod secrets;
@@ -38,6 +39,7 @@ use std::{
 };
 
 use fold::Folded;
+pub use pieces::Piece;
 pub use rules::{
     MAX_PATTERN, MAX_PATTERNS, MAX_WORD, MAX_WORDS, Pattern, PatternError, PrivacyRules,
 };
@@ -111,6 +113,8 @@ detectors! {
     UrlPassword = "url-password",
     /// A value that a name like `password` or `api_key` is given.
     Password = "password",
+    /// A text as the numbers of its tokens: nobody here can read it.
+    TokenNumbers = "token-numbers",
 }
 
 impl Detector {
@@ -266,17 +270,30 @@ impl Detectors {
 
     /// Something sensitive in any of the texts, whichever is come upon first. Stops there.
     pub fn find<'a>(&self, texts: impl IntoIterator<Item = &'a str>) -> Option<Finding> {
-        if self.is_empty() {
-            return None;
+        texts.into_iter().find_map(|text| self.first(text))
+    }
+
+    /// What finds something sensitive in a request first. Stops there.
+    pub fn find_in(&self, pieces: &[Piece<'_>]) -> Option<Found> {
+        if self.enabled.has(Detector::TokenNumbers) && pieces.contains(&Piece::Tokens) {
+            return Some(Found::Detector(Detector::TokenNumbers));
         }
-        texts.into_iter().find_map(|text| {
-            let mut first = None;
+        let mut first = |text: &str| match self.first(text) {
+            Some(Finding { found, .. }) => ControlFlow::Break(found),
+            None => ControlFlow::Continue(()),
+        };
+        pieces.iter().try_for_each(|piece| piece.read(&mut first)).break_value()
+    }
+
+    fn first(&self, text: &str) -> Option<Finding> {
+        let mut first = None;
+        if !self.is_empty() {
             let _ = self.scan(text, &mut |found, range| {
                 first = Some(Finding { found, range });
                 ControlFlow::Break(())
             });
-            first
-        })
+        }
+        first
     }
 
     /// All that is found in a text, in its order, [`MAX_FINDINGS`] at most. Of built-in detectors

@@ -35,6 +35,7 @@ mod routing;
 mod sandbox;
 mod soak;
 mod support;
+mod telling;
 mod usage;
 mod vendors;
 mod wasi;

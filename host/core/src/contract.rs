@@ -61,6 +61,7 @@ impl From<Failure> for crate::Failure {
             status: failure.status,
             retry_after: failure.retry_after_ms.map(std::time::Duration::from_millis),
             vendor_request_id: failure.request_id,
+            attempts: None,
         }
     }
 }

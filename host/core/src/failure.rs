@@ -5,6 +5,8 @@
 
 use std::{fmt, time::Duration};
 
+use crate::routing::carry::Tried;
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct Failure {
     pub kind: FailureKind,
@@ -23,6 +25,17 @@ pub struct Failure {
     pub retry_after: Option<Duration>,
     /// The vendor's id of the request.
     pub vendor_request_id: Option<String>,
+    /// What was tried, where a request ended so. A failure of one attempt has none, nor has a request
+    /// that ended before it was known who may serve it.
+    pub attempts: Option<Box<Attempts>>,
+}
+
+/// What was tried for a request that nobody answered.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Attempts {
+    pub made: u32,
+    /// In the order in which they were tried.
+    pub tried: Vec<Tried>,
 }
 
 /// See `failure-kind` in `adapter.wit` for what routing does with each.
@@ -103,6 +116,7 @@ impl Failure {
             status: None,
             retry_after: None,
             vendor_request_id: None,
+            attempts: None,
         }
     }
 

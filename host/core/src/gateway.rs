@@ -14,6 +14,7 @@
 
 mod answer;
 mod carrying;
+mod leaving;
 mod models;
 mod operating;
 mod recording;
@@ -34,6 +35,7 @@ use tokio::sync::Mutex;
 pub use self::{answer::Answer, models::ListedModel, operating::Steer, recording::Recorded};
 use self::{
     carrying::{Begun, Carrying},
+    leaving::{Pending, Tallied, Tally},
     models::Listing,
     relay::Relay,
     view::View,
@@ -47,6 +49,7 @@ use crate::{
     config::{Broken, Config, ConfigError, Watcher},
     contract::Event,
     exchange::Exchange,
+    failure::Attempts,
     health::Health,
     ids::{ModelName, ProviderName, RequestId},
     metering::{Meter, Tokens},
@@ -358,7 +361,9 @@ impl Gateway {
             made: 0,
             hold,
         };
-        let Carried { answer, attempts, tried } = self.carry(&way).await;
+        let pending = Pending::new(&way, &self.inner.journal, began);
+        let Carried { answer, attempts, tried } = self.carry_tallied(&way, &pending.tally).await;
+        pending.over();
         let ended = match &answer {
             Ok(_) => Ended::Answered,
             Err(Failure { kind, fault, .. }) => Ended::Failed { kind: *kind, fault: *fault },
@@ -376,7 +381,13 @@ impl Gateway {
             ended,
             continued: Vec::new(),
         });
-        let (begun, candidate) = answer?;
+        let (begun, candidate) = match answer {
+            Ok(answered) => answered,
+            Err(mut failure) => {
+                failure.attempts = Some(Box::new(Attempts { made: attempts, tried }));
+                return Err(failure);
+            }
+        };
         let Begun { attempt, first, before } = begun;
         let relay = match &operation {
             Operation::Chat(chat) if streamed && routing.streams.broken == Broken::Continue => {
@@ -399,6 +410,10 @@ impl Gateway {
 
     /// Tries the candidates of a decision within what is left of the request's budget.
     async fn carry(&self, way: &Way<'_>) -> Carried<Begun> {
+        self.carry_tallied(way, &Tally::new(Instant::now())).await
+    }
+
+    async fn carry_tallied(&self, way: &Way<'_>, tally: &Tally) -> Carried<Begun> {
         let routing = &way.snapshot.config.routing;
         let again = way.made > 0;
         let budget = Budget {
@@ -411,7 +426,7 @@ impl Gateway {
             hedge: routing.hedge.as_ref().filter(|_| !again).map(|hedge| hedge.after),
         };
         let deadline = Instant::now() + routing.time;
-        let carrying = Carrying { gateway: self, way, deadline };
+        let carrying = Tallied { carrying: Carrying { gateway: self, way, deadline }, tally };
         let watched = way.streamed || routing.watch && matches!(way.operation, Operation::Chat(_));
         routing::carry::carry(&carrying, way.decision, &budget, watched).await
     }

@@ -1,9 +1,10 @@
 //! Takes in request bodies: not too large, not too slowly, not too many at once.
 //!
 //! A body is counted against [`IN_FLIGHT`] as it arrives, not as it is announced, so a thousand
-//! callers that announce much and send nothing cost nothing. Above the limit of one body, the rest is
-//! read and thrown away for a moment: a client that is still sending wouldn't see the answer
-//! otherwise.
+//! callers that announce much and send nothing cost nothing. It stays counted, as [`Counted`], for as
+//! long as what was read from it is kept: also while the request waits for its turn at a provider.
+//! Beyond a limit, the rest of a body is read and thrown away for a moment: a client that is still
+//! sending wouldn't see the answer otherwise.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,7 +19,8 @@ use tokio::{
 /// Bytes of one body. Vendors take images and documents of up to 50 MB in a request.
 pub const MAX_BODY: usize = 64 * 1024 * 1024;
 
-/// Bytes of all bodies that have arrived and aren't parsed yet.
+/// Bytes of all bodies whose content is kept, as they came. What was read from one takes about as much,
+/// and while it is being read both are there.
 pub const IN_FLIGHT: usize = 512 * 1024 * 1024;
 
 /// Between two pieces of a body. Whoever is slower has gone, or is holding on to a connection.
@@ -29,7 +31,7 @@ const PIECE_TIMEOUT: Duration = Duration::from_secs(20);
 /// send twice as fast.
 const SLOWEST: u64 = 8 * 1024;
 
-/// How long and how much of a body that is too large is thrown away before the connection closes.
+/// How long and how much of a body that is refused is thrown away before the connection closes.
 const DISCARD_TIME: Duration = Duration::from_secs(5);
 const DISCARD_BYTES: usize = MAX_BODY;
 
@@ -50,13 +52,24 @@ pub struct Intake {
 #[derive(Debug)]
 pub struct Received {
     pub bytes: Bytes,
-    _counted: Vec<OwnedSemaphorePermit>,
+    pub counted: Counted,
 }
+
+/// The room that a request's content takes, given back when dropped.
+#[derive(Debug, Default)]
+#[must_use = "dropped, it says that the content is gone"]
+pub struct Counted(Option<OwnedSemaphorePermit>);
 
 impl Intake {
     /// For bodies of at most `limit` bytes.
     pub fn new(limit: usize) -> Self {
         Self { limit, in_flight: Arc::new(Semaphore::new(IN_FLIGHT / UNIT)) }
+    }
+
+    /// For bodies of so many bytes in all.
+    #[cfg(test)]
+    pub(crate) fn with_room(bytes: usize) -> Self {
+        Self { limit: bytes, in_flight: Arc::new(Semaphore::new(bytes.div_ceil(UNIT))) }
     }
 
     /// Receives one body.
@@ -74,7 +87,7 @@ impl Intake {
         }
         let mut first = Bytes::new();
         let mut rest = BytesMut::new();
-        let mut counted: Vec<OwnedSemaphorePermit> = Vec::new();
+        let mut counted = Counted::default();
         let began = Instant::now();
         let time = |received: usize| {
             PIECE_TIMEOUT + Duration::from_millis(received as u64 * 1000 / SLOWEST)
@@ -86,14 +99,15 @@ impl Intake {
                 return Err(self.too_large());
             }
             let units = u32::try_from(piece.len().div_ceil(UNIT)).unwrap_or(u32::MAX);
-            let permit = self.in_flight.clone().try_acquire_many_owned(units);
-            let permit = permit.map_err(|_| {
-                let why = "The host is receiving too much at the moment. Try again soon.";
-                Failure::new(FailureKind::HostBusy, Fault::Host, why)
-            })?;
-            match counted.first_mut() {
+            let Ok(permit) = self.in_flight.clone().try_acquire_many_owned(units) else {
+                drop((first, rest, counted));
+                discard(body).await;
+                let why = "The host has too many large requests at the moment. Try again soon.";
+                return Err(Failure::new(FailureKind::HostBusy, Fault::Host, why));
+            };
+            match &mut counted.0 {
                 Some(all) => all.merge(permit),
-                None => counted.push(permit),
+                none => *none = Some(permit),
             }
             // Most bodies come in one piece, which needs no copy.
             if first.is_empty() && rest.is_empty() {
@@ -108,7 +122,7 @@ impl Intake {
             rest.extend_from_slice(&piece);
         }
         let bytes = if rest.is_empty() { first } else { rest.freeze() };
-        Ok(Received { bytes, _counted: counted })
+        Ok(Received { bytes, counted })
     }
 
     fn too_large(&self) -> Failure {

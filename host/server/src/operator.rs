@@ -5,7 +5,7 @@
 //! socket; no other caller sees what others ask for. Nothing here shows a prompt, an answer or a key.
 //!
 //! Bounds: an event stream that is read too slowly skips what it missed and says how much; there are
-//! at most [`MAX_WATCHERS`].
+//! at most [`MAX_WATCHERS`], and they end as soon as the host is to stop.
 
 use std::{
     convert::Infallible,
@@ -25,7 +25,6 @@ use axum::{
     routing::{get, post},
 };
 use futures_util::Stream;
-use http::StatusCode;
 use keyward::{
     Failure, FailureKind, Fault,
     catalog::ProviderState,
@@ -37,7 +36,7 @@ use keyward::{
 use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
 
-use crate::{body::Intake, openai};
+use crate::{body::Intake, openai, serve::Closing};
 
 /// Event streams open at once: an operator's page, and some programs.
 const MAX_WATCHERS: usize = 32;
@@ -82,6 +81,7 @@ async fn operators_only(
     Refused(failure).into_response()
 }
 
+/// A failure on its way to an operator: with the status and headers that callers get for it.
 struct Refused(Failure);
 
 impl From<Failure> for Refused {
@@ -92,14 +92,9 @@ impl From<Failure> for Refused {
 
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
-        let status = match self.0.kind {
-            FailureKind::ModelNotFound => StatusCode::NOT_FOUND,
-            FailureKind::Permission => StatusCode::FORBIDDEN,
-            FailureKind::HostBusy => StatusCode::TOO_MANY_REQUESTS,
-            _ => StatusCode::BAD_REQUEST,
-        };
+        let (status, headers) = openai::error::head(&self.0);
         let body = json!({"error": {"kind": self.0.kind.as_str(), "message": self.0.message}});
-        (status, Json(body)).into_response()
+        (status, headers, Json(body)).into_response()
     }
 }
 
@@ -108,6 +103,7 @@ type Answer = Result<Json<Value>, Refused>;
 /// Everything that happens from now on, as server-sent events.
 async fn events(
     State(operator): State<Arc<Operator>>,
+    closing: Option<Extension<Closing>>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Refused> {
     static WATCHERS: LazyLock<Arc<Semaphore>> =
         LazyLock::new(|| Arc::new(Semaphore::new(MAX_WATCHERS)));
@@ -116,16 +112,26 @@ async fn events(
         Failure::new(FailureKind::HostBusy, Fault::Host, message)
     })?;
     let watched = operator.gateway.journal().watch();
-    let stream = futures_util::stream::unfold((watched, place), next_event);
+    // Who serves without end says nothing of it.
+    let closing = closing.map(|Extension(closing)| closing).unwrap_or_default();
+    let stream =
+        futures_util::stream::unfold(Watching { watched, closing, _place: place }, next_event);
     Ok(Sse::new(stream).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
 }
 
-type Watching = (broadcast::Receiver<Notice>, OwnedSemaphorePermit);
+struct Watching {
+    watched: broadcast::Receiver<Notice>,
+    closing: Closing,
+    _place: OwnedSemaphorePermit,
+}
 
-async fn next_event(
-    (mut watched, place): Watching,
-) -> Option<(Result<Event, Infallible>, Watching)> {
-    let event = match watched.recv().await {
+async fn next_event(mut watching: Watching) -> Option<(Result<Event, Infallible>, Watching)> {
+    let next = tokio::select! {
+        biased;
+        () = watching.closing.wait() => return None,
+        next = watching.watched.recv() => next,
+    };
+    let event = match next {
         Ok(notice) => {
             let name = match notice {
                 Notice::Request(_) => "request",
@@ -141,7 +147,7 @@ async fn next_event(
         }
         Err(broadcast::error::RecvError::Closed) => return None,
     };
-    Some((Ok(event), (watched, place)))
+    Some((Ok(event), watching))
 }
 
 /// The routes that are configured, and whether each is in force.
@@ -240,6 +246,7 @@ async fn providers(State(operator): State<Arc<Operator>>) -> Json<Value> {
                             "requests_per_minute": gate.limits.requests_per_minute,
                             "tokens_per_minute": gate.limits.tokens_per_minute,
                             "queue": gate.limits.queue,
+                            "wait_ms": millis(gate.limits.wait),
                         },
                     })
                 }
@@ -259,7 +266,6 @@ fn health(report: &Report, now: Instant) -> Value {
         Standing::Down { until, why } => ("down", Some(*until), Some(why.to_string())),
         Standing::Disabled { by } => ("disabled", None, Some(format!("by {by}"))),
     };
-    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     json!({
         "model": report.model.as_ref().map(|model| model.as_str()),
         "standing": standing,
@@ -269,6 +275,10 @@ fn health(report: &Report, now: Instant) -> Value {
         "failures_in_a_row": report.streak,
         "latency_ms": report.latency.map(millis),
     })
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Takes a provider out, puts it back, or has it asked whatever its health says.
@@ -294,4 +304,28 @@ fn actor(call: Option<Extension<Call>>) -> Arc<str> {
 
 async fn counters(State(operator): State<Arc<Operator>>) -> Json<Value> {
     Json(serde_json::to_value(operator.gateway.journal().counters()).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_has_the_status_that_callers_get_for_it() {
+        use FailureKind as Kind;
+        for (kind, fault, status) in [
+            (Kind::ModelNotFound, Fault::Caller, 404),
+            (Kind::Permission, Fault::Caller, 403),
+            (Kind::InvalidRequest, Fault::Caller, 400),
+            (Kind::HostBusy, Fault::Host, 429),
+            // As where the disk fails.
+            (Kind::Other, Fault::Host, 502),
+        ] {
+            let failure = Failure::new(kind, fault, "It broke.");
+            let response = Refused(failure).into_response();
+            assert_eq!(response.status(), status, "{kind:?}");
+            assert_eq!(response.headers()["x-keyward-error"], kind.as_str());
+            assert_eq!(response.headers().contains_key("retry-after"), kind == Kind::HostBusy);
+        }
+    }
 }

@@ -3,7 +3,8 @@
 //! One task a connection, HTTP/1.1 with keep-alive. A client that doesn't send a whole head within
 //! [`HEAD_TIMEOUT`] is dropped, which also ends idle connections; beyond [`MAX_CONNECTIONS`] new ones
 //! wait in the kernel's queue. On shutdown nothing new is accepted, idle connections close at once,
-//! running answers may finish for [`Options::grace`], and what is left then is cut.
+//! answers without an end of their own are told to end ([`Closing`]), others may finish for
+//! [`Options::grace`], and what is left then is cut.
 //!
 //! TLS is left to what stands in front.
 
@@ -19,7 +20,7 @@ use keyward::gateway::Gateway;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpSocket, TcpStream},
-    sync::Semaphore,
+    sync::{Semaphore, watch},
     task::JoinSet,
     time::timeout,
 };
@@ -126,6 +127,21 @@ impl Listener for TcpListener {
     }
 }
 
+/// Tells a request that its server is to stop, for answers that have no end of their own.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Closing(Option<watch::Receiver<()>>);
+
+impl Closing {
+    /// Waits until the server is to stop.
+    pub async fn wait(&mut self) {
+        match &mut self.0 {
+            // Nothing is ever sent: it ends with its sender.
+            Some(open) => while open.changed().await.is_ok() {},
+            None => std::future::pending().await,
+        }
+    }
+}
+
 /// Serves a router on a listener.
 pub(crate) async fn serve<L: Listener>(
     listener: L,
@@ -141,6 +157,8 @@ pub(crate) async fn serve<L: Listener>(
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
+    let (open, closing) = watch::channel(());
+    let closing = Closing(Some(closing));
     let mut shutdown = pin!(shutdown);
     loop {
         let next = async {
@@ -162,12 +180,13 @@ pub(crate) async fn serve<L: Listener>(
                 continue;
             }
         };
-        let router = router.clone();
+        let (router, closing) = (router.clone(), closing.clone());
         let service = hyper::service::service_fn(move |request: Request<hyper::body::Incoming>| {
             let mut request = request.map(Body::new);
             if let Some(peer) = peer {
                 request.extensions_mut().insert(peer);
             }
+            request.extensions_mut().insert(closing.clone());
             router.clone().oneshot(request)
         });
         let connection = graceful.watch(http.serve_connection(TokioIo::new(io), service));
@@ -178,7 +197,7 @@ pub(crate) async fn serve<L: Listener>(
             drop(place);
         });
     }
-    drop(listener);
+    drop((listener, open));
     if timeout(grace, graceful.shutdown()).await.is_err() {
         tracing::warn!(connections = connections.len(), "answers that took too long are cut off");
     }

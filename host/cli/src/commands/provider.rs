@@ -1,12 +1,16 @@
 //! `keyward provider`: how providers fare, and taking them out of use.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use http::Method;
 use serde_json::Value;
 
 use super::table;
 use crate::args::{Places, Provider};
+
+/// What is in use of each limit stands before it, and what is left of those that hold for a minute.
+const COLUMNS: [&str; 8] =
+    ["PROVIDER", "KIND", "OPEN", "WAITING", "AT MOST", "REQUESTS LEFT", "TOKENS LEFT", "STATE"];
 
 pub async fn provider(places: &Places, provider: Provider) -> anyhow::Result<ExitCode> {
     let (name, verb, done) = match provider {
@@ -51,14 +55,32 @@ async fn list(places: &Places) -> anyhow::Result<ExitCode> {
             (None, Some(health)) => standing(health),
             (None, None) => "healthy".into(),
         };
-        rows.push(vec![name.to_owned(), kind.to_owned(), number("open"), number("waiting"), state]);
+        let limits = &provider["limits"];
+        // As "3/64": what is in use, or left of this minute, and the limit.
+        let of = |name: &str, limit: &str| match &limits[limit] {
+            Value::Null => number(name),
+            limit => format!("{}/{limit}", number(name)),
+        };
+        let wait = limits["wait_ms"].as_u64().map(Duration::from_millis);
+        rows.push(vec![
+            name.to_owned(),
+            kind.to_owned(),
+            of("open", "concurrency"),
+            of("waiting", "queue"),
+            wait.map_or_else(|| "-".into(), |wait| format!("{wait:?}")),
+            of("requests_left", "requests_per_minute"),
+            of("tokens_left", "tokens_per_minute"),
+            state,
+        ]);
         for health in models.into_iter().filter(|health| health["standing"] != "healthy") {
             let model = health["model"].as_str().unwrap_or_default();
-            let none = String::new;
-            rows.push(vec![format!("  {model}"), none(), none(), none(), standing(health)]);
+            let mut row = vec![String::new(); COLUMNS.len()];
+            row[0] = format!("  {model}");
+            row[COLUMNS.len() - 1] = standing(health);
+            rows.push(row);
         }
     }
-    table::print(&["PROVIDER", "KIND", "OPEN", "WAITING", "STATE"], &rows);
+    table::print(&COLUMNS, &rows);
     Ok(ExitCode::SUCCESS)
 }
 

@@ -88,7 +88,8 @@ fn shape(failure: &Failure) -> Shape {
         }
         Kind::ContentBlocked | Kind::Unsupported => (StatusCode::BAD_REQUEST, INVALID, None),
         Kind::MalformedAnswer | Kind::Other => (StatusCode::BAD_GATEWAY, SERVER, None),
-        Kind::HostBusy => (overloaded(), "overloaded_error", Some(true)),
+        // A 529 would say that the vendor is overloaded, at which clients change models.
+        Kind::HostBusy => (StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", Some(true)),
         Kind::Sealed => (StatusCode::SERVICE_UNAVAILABLE, SERVER, Some(false)),
         Kind::Plugin => (StatusCode::BAD_GATEWAY, SERVER, Some(false)),
     };
@@ -197,7 +198,7 @@ mod tests {
             (Kind::InvalidRequest, 400, "invalid_request_error", Some("false")),
             (Kind::MalformedAnswer, 502, "api_error", None),
             (Kind::Unsupported, 400, "invalid_request_error", None),
-            (Kind::HostBusy, 529, "overloaded_error", Some("true")),
+            (Kind::HostBusy, 429, "rate_limit_error", Some("true")),
             (Kind::Sealed, 503, "api_error", Some("false")),
             (Kind::Plugin, 502, "api_error", Some("false")),
             (Kind::Other, 502, "api_error", None),

@@ -65,14 +65,14 @@ async fn messages(
     body: Body,
 ) -> Result<Response, Refused> {
     let received = surface.intake.receive(body).await?;
-    let MessagesRequest { mut chat, mut warnings } =
-        parse(received, request::parse_messages).await?;
+    let (request, counted) = parse(received, request::parse_messages).await?;
+    let MessagesRequest { mut chat, mut warnings } = request;
     chat.extra.extend(beta::fields(&headers, &mut warnings));
     let stream = chat.stream;
     let answer = surface.gateway.chat(call, chat).await?;
     let identity = Identity::new(answer.request, &answer.model);
     Ok(if stream {
-        streamed::<Anthropic, _>(answer, EventWriter::new(identity, warnings)).await
+        streamed::<Anthropic, _>(answer, EventWriter::new(identity, warnings), counted).await
     } else {
         whole::<Anthropic>(answer, MessageFolder::new(identity, warnings)).await
     })

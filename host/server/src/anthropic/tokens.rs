@@ -34,7 +34,8 @@ pub async fn count(
     body: Body,
 ) -> Result<Response, Refused> {
     let received = surface.intake.receive(body).await?;
-    let request::CountRequest { chat, mut fields } = parse(received, request::parse_count).await?;
+    let (request, _counted) = parse(received, request::parse_count).await?;
+    let request::CountRequest { chat, mut fields } = request;
     // What isn't a trial's name can't change the count.
     fields.extend(beta::fields(&headers, &mut Warnings::default()));
     let counted = surface.gateway.count_tokens(&call, chat, fields).await?;

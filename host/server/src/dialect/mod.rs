@@ -24,7 +24,7 @@ use http::StatusCode;
 use keyward::{Failure, FailureKind, Fault, contract::Event};
 
 use self::events::Warnings;
-use crate::body::Received;
+use crate::body::{Counted, Received};
 
 /// Bytes of a body that is parsed where it arrived: some 100 µs of work.
 const PARSE_INLINE: usize = 256 * 1024;
@@ -69,20 +69,51 @@ impl<D: Dialect> IntoResponse for Refused<D> {
     }
 }
 
-/// Parses a body, where it is if it is small, else off the async threads.
+/// Parses a body, where it is if it is small, else off the async threads. What comes with it is the
+/// room that the content takes, to be held for as long as that is kept.
 ///
 /// # Errors
 /// What `parse` says.
 pub async fn parse<T: Send + 'static>(
     received: Received,
     parse: fn(&[u8]) -> Result<T, Failure>,
-) -> Result<T, Failure> {
-    if received.bytes.len() <= PARSE_INLINE {
-        return parse(&received.bytes);
+) -> Result<(T, Counted), Failure> {
+    let small = received.bytes.len() <= PARSE_INLINE;
+    let read = move || {
+        let Received { bytes, counted } = received;
+        parse(&bytes).map(|parsed| (parsed, counted))
+    };
+    if small {
+        return read();
     }
-    let parsed = tokio::task::spawn_blocking(move || parse(&received.bytes)).await;
+    let parsed = tokio::task::spawn_blocking(read).await;
     parsed.unwrap_or_else(|error| {
         let why = format!("The request couldn't be parsed: {error}.");
         Err(Failure::new(FailureKind::Other, Fault::Host, why))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http_body_util::Full;
+
+    use super::*;
+    use crate::body::Intake;
+
+    #[tokio::test]
+    async fn what_was_read_from_a_body_is_counted_until_it_is_let_go_of() {
+        for size in [10_000, PARSE_INLINE + 1] {
+            let intake = Intake::with_room(size);
+            let receive = || intake.receive(Full::new(Bytes::from(vec![b' '; size])));
+            let length = |bytes: &[u8]| Ok(bytes.len());
+            let (read, counted) = parse(receive().await.unwrap(), length).await.unwrap();
+            assert_eq!(read, size);
+            assert_eq!(receive().await.unwrap_err().kind, FailureKind::HostBusy);
+            drop(counted);
+            let refused = |_: &[u8]| Err::<(), _>(Failure::invalid("body", "No."));
+            assert!(parse(receive().await.unwrap(), refused).await.is_err());
+            assert!(receive().await.is_ok(), "nothing is kept of what is refused");
+        }
+    }
 }

@@ -22,10 +22,8 @@ fn status(failure: &Failure) -> StatusCode {
     match failure.kind {
         Kind::Authentication => StatusCode::UNAUTHORIZED,
         Kind::Permission => StatusCode::FORBIDDEN,
-        Kind::RateLimited | Kind::QuotaExhausted => StatusCode::TOO_MANY_REQUESTS,
-        Kind::Overloaded | Kind::Unavailable | Kind::HostBusy | Kind::Sealed => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
+        Kind::RateLimited | Kind::QuotaExhausted | Kind::HostBusy => StatusCode::TOO_MANY_REQUESTS,
+        Kind::Overloaded | Kind::Unavailable | Kind::Sealed => StatusCode::SERVICE_UNAVAILABLE,
         Kind::Timeout => StatusCode::GATEWAY_TIMEOUT,
         Kind::ModelNotFound => StatusCode::NOT_FOUND,
         Kind::InvalidRequest if failure.status == Some(413) => StatusCode::PAYLOAD_TOO_LARGE,
@@ -100,7 +98,7 @@ mod tests {
             (Kind::InvalidRequest, 400),
             (Kind::MalformedAnswer, 502),
             (Kind::Unsupported, 400),
-            (Kind::HostBusy, 503),
+            (Kind::HostBusy, 429),
             (Kind::Sealed, 503),
             (Kind::Plugin, 502),
             (Kind::Other, 502),

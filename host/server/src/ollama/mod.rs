@@ -40,6 +40,7 @@ use self::{
     stream::LineWriter,
 };
 use crate::{
+    body::Counted,
     dialect::{
         self, Dialect,
         answer::{as_json, streamed, whole},
@@ -119,7 +120,7 @@ async fn generate(
 async fn answer(
     surface: &Surface,
     call: Call,
-    request: Request,
+    (request, counted): (Request, Counted),
     form: Form,
     began: Instant,
 ) -> Result<Response, Failure> {
@@ -138,7 +139,7 @@ async fn answer(
     let answer = answer.map_err(|failure| error::named(failure, &asked))?;
     let head = Head::new(form, asked.as_str());
     Ok(if stream {
-        streamed::<Ollama, _>(answer, LineWriter::new(head, id, clock)).await
+        streamed::<Ollama, _>(answer, LineWriter::new(head, id, clock), counted).await
     } else {
         whole::<Ollama>(answer, AnswerFolder::new(head, id, clock)).await
     })
@@ -169,7 +170,7 @@ async fn embed_all(
 ) -> Result<Response, Refused> {
     let began = Instant::now();
     let received = surface.intake.receive(body).await?;
-    let embed = parse(received, embed::parse_embed).await?;
+    let (embed, _counted) = parse(received, embed::parse_embed).await?;
     let shape = Shape::All { model: embed.model.as_str().to_owned() };
     Ok(vectors(&surface, call, embed, shape, began).await?)
 }
@@ -181,7 +182,7 @@ async fn embed_one(
 ) -> Result<Response, Refused> {
     let began = Instant::now();
     let received = surface.intake.receive(body).await?;
-    let embed = parse(received, embed::parse_embeddings).await?;
+    let (embed, _counted) = parse(received, embed::parse_embeddings).await?;
     Ok(vectors(&surface, call, embed, Shape::One, began).await?)
 }
 
@@ -206,7 +207,7 @@ async fn tags(State(surface): State<Arc<Surface>>) -> Response {
 
 async fn show(State(surface): State<Arc<Surface>>, body: Body) -> Result<Response, Refused> {
     let received = surface.intake.receive(body).await?;
-    let model = parse(received, models::parse_show).await?;
+    let (model, _) = parse(received, models::parse_show).await?;
     Ok(models::show(&surface.gateway, &model).await?)
 }
 

@@ -10,7 +10,7 @@
 //! (no credit, no master key, a broken adapter) `x-should-retry: false` stops them.
 
 use axum::response::{IntoResponse, Response};
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use keyward::{Failure, FailureKind};
 use serde::Serialize;
 
@@ -75,7 +75,10 @@ fn shape(failure: &Failure) -> Shape {
         Kind::InvalidRequest => (refused_status(failure.status), INVALID, None, Some(false)),
         Kind::Unsupported => (StatusCode::BAD_REQUEST, INVALID, Some("unsupported"), None),
         Kind::MalformedAnswer => (StatusCode::BAD_GATEWAY, SERVER, Some("malformed_answer"), None),
-        Kind::HostBusy => (StatusCode::SERVICE_UNAVAILABLE, SERVER, Some("host_busy"), Some(true)),
+        // Not a 503: what stands between takes that for a host that is down.
+        Kind::HostBusy => {
+            (StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", Some("host_busy"), Some(true))
+        }
         Kind::Sealed => (StatusCode::SERVICE_UNAVAILABLE, SERVER, Some("sealed"), Some(false)),
         Kind::Plugin => (StatusCode::BAD_GATEWAY, SERVER, Some("plugin_failure"), Some(false)),
         Kind::Other => (StatusCode::BAD_GATEWAY, SERVER, None, None),
@@ -117,9 +120,14 @@ fn json(error: Error<'_>) -> Vec<u8> {
 
 /// The whole answer to a request that failed before its first byte.
 pub fn response(failure: &Failure) -> Response {
+    let (status, headers) = head(failure);
+    (status, headers, as_json(to_json(failure))).into_response()
+}
+
+/// Status and headers of a failure, for bodies of any shape.
+pub fn head(failure: &Failure) -> (StatusCode, HeaderMap) {
     let shape = shape(failure);
-    let headers = failure_headers(failure, shape.retry);
-    (shape.status, headers, as_json(to_json(failure))).into_response()
+    (shape.status, failure_headers(failure, shape.retry))
 }
 
 /// An error of the surface itself, that no exchange made.
@@ -166,7 +174,7 @@ mod tests {
             (Kind::InvalidRequest, 400, "vendor_code", Some("false")),
             (Kind::MalformedAnswer, 502, "malformed_answer", None),
             (Kind::Unsupported, 400, "unsupported", None),
-            (Kind::HostBusy, 503, "host_busy", Some("true")),
+            (Kind::HostBusy, 429, "host_busy", Some("true")),
             (Kind::Sealed, 503, "sealed", Some("false")),
             (Kind::Plugin, 502, "plugin_failure", Some("false")),
             (Kind::Other, 502, "vendor_code", None),

@@ -83,12 +83,13 @@ async fn chat(
     body: Body,
 ) -> Result<Response, Refused> {
     let received = surface.intake.receive(body).await?;
-    let ChatRequest { chat, include_usage } = parse(received, request::parse_chat).await?;
+    let (request, counted) = parse(received, request::parse_chat).await?;
+    let ChatRequest { chat, include_usage } = request;
     let stream = chat.stream;
     let answer = surface.gateway.chat(call, chat).await?;
     let identity = identity(&answer);
     Ok(if stream {
-        streamed::<OpenAi, _>(answer, ChunkWriter::new(identity, include_usage)).await
+        streamed::<OpenAi, _>(answer, ChunkWriter::new(identity, include_usage), counted).await
     } else {
         whole::<OpenAi>(answer, ChatFolder::new(identity)).await
     })
@@ -99,7 +100,7 @@ async fn chat(
 /// # Errors
 /// As for one that is.
 pub async fn read_chat(received: Received) -> Result<Chat, Failure> {
-    Ok(parse(received, request::parse_chat).await?.chat)
+    Ok(parse(received, request::parse_chat).await?.0.chat)
 }
 
 async fn embed(
@@ -108,7 +109,7 @@ async fn embed(
     body: Body,
 ) -> Result<Response, Refused> {
     let received = surface.intake.receive(body).await?;
-    let embed = parse(received, embeddings::parse_embed).await?;
+    let (embed, _counted) = parse(received, embeddings::parse_embed).await?;
     let (inputs, base64) = (embed.inputs.len(), embed.base64);
     let answer = surface.gateway.embed(call, embed).await?;
     let folder = EmbeddingsFolder::new(identity(&answer), inputs, base64);

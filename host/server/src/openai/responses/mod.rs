@@ -55,14 +55,15 @@ async fn create(
     body: Body,
 ) -> Result<Response, Refused> {
     let received = surface.intake.receive(body).await?;
-    let ResponsesRequest { chat, asked } = parse(received, request::parse_response).await?;
+    let (request, counted) = parse(received, request::parse_response).await?;
+    let ResponsesRequest { chat, asked } = request;
     let stream = chat.stream;
     let id = call.id;
     let answer = surface.gateway.chat(call, chat).await?;
     let mut identity = identity(&answer);
     identity.id = format!("resp_{:032x}", id.0);
     Ok(if stream {
-        streamed::<OpenAi, _>(answer, EventWriter::new(identity, asked)).await
+        streamed::<OpenAi, _>(answer, EventWriter::new(identity, asked), counted).await
     } else {
         whole::<OpenAi>(answer, ResponseFolder::new(identity, asked)).await
     })

@@ -10,20 +10,26 @@ use serde_json::{Value, json};
 use crate::support::{
     canary, eventually,
     gateway::{Gateway, Setup},
-    http::Answer,
+    http::{Answer, Caller},
     run,
     vendor::{Vendor, openai, reply_json},
     word,
 };
 
-struct Pair {
-    first: Vendor,
-    second: Vendor,
-    gateway: Gateway,
+pub struct Pair {
+    pub first: Vendor,
+    pub second: Vendor,
+    pub gateway: Gateway,
 }
 
-const CALLER: &str = "kw-test-caller";
-const OPERATOR: &str = "kw-test-operator";
+impl Pair {
+    pub fn operator(&self) -> Caller {
+        self.gateway.stranger(Some(OPERATOR))
+    }
+}
+
+pub const CALLER: &str = "kw-test-caller";
+pub const OPERATOR: &str = "kw-test-operator";
 
 /// Two local providers of the same models, and `more` in the configuration.
 fn pair(more: &str) -> Pair {
@@ -31,7 +37,7 @@ fn pair(more: &str) -> Pair {
 }
 
 /// As [`pair`], with `limits` and the like for the first provider.
-fn pair_with(of_first: &str, more: &str) -> Pair {
+pub fn pair_with(of_first: &str, more: &str) -> Pair {
     let (first, second) = (Vendor::openai(&canary("openai")), Vendor::openai(&canary("openai")));
     let provider = |name: &str, vendor: &Vendor, more: &str| {
         format!(
@@ -58,7 +64,7 @@ fn pair_with(of_first: &str, more: &str) -> Pair {
 }
 
 /// A route that asks for one thing of the first provider and for another of the second.
-fn route(first: &str, second: &str) -> String {
+pub fn route(first: &str, second: &str) -> String {
     format!("routes:\n  r: {{candidates: [first/{first}, second/{second}], order: listed}}\n")
 }
 
@@ -206,7 +212,7 @@ fn a_stream_that_breaks_later_is_gone_on_with_elsewhere_where_that_is_wanted() {
         format!("{}routing: {{streams: {{broken: continue}}}}\n", route("cut-4", "plain-model"));
     let pair = pair(&more);
     run(async {
-        let operator = pair.gateway.stranger(Some(OPERATOR));
+        let operator = pair.operator();
         let mut watching = operator.events("/events").await;
         let word = word("continued");
         let mut body = ask("r", &word, true);
@@ -787,6 +793,39 @@ fn a_rejected_key_is_left_alone_while_the_providers_others_serve() {
 }
 
 #[test]
+fn providers_of_one_account_share_its_limits() {
+    let vendor = Vendor::openai(&canary("openai"));
+    let provider = |name: &str, account: &str| {
+        format!(
+            "  {name}:\n    adapter: openai\n    kind: local\n    endpoint: {}/v1\n    \
+             key: {{env: KEY}}\n    models: [status-429-after-7, plain-model]\n{account}",
+            vendor.url()
+        )
+    };
+    let account = "    account: team\n";
+    let config = format!(
+        "providers:\n{}{}{}routing: {{longest_wait: 1s}}\n",
+        provider("first", account),
+        provider("second", account),
+        provider("other", "")
+    );
+    let gateway = Setup::new(&config, &["openai"]).variable("KEY", &vendor.key).start();
+    run(async {
+        let limited = async |provider: &str| {
+            let answer =
+                gateway.caller().chat(&format!("{provider}/status-429-after-7"), "hi").await;
+            assert_eq!(answer.status, 429, "{}", answer.text());
+            vendor.requests().len()
+        };
+        assert_eq!(limited("first").await, 1);
+        assert_eq!(limited("second").await, 1, "nothing was sent");
+        assert_eq!(limited("other").await, 2, "it has an account of its own");
+        let answer = gateway.caller().chat("second/plain-model", "hi").await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    });
+}
+
+#[test]
 fn all_keys_and_providers_share_one_budget() {
     let vendor = Vendor::openai(&canary("openai"));
     let config = format!(
@@ -880,7 +919,7 @@ fn what_does_not_fit_is_refused_with_the_time_to_come_back() {
 fn a_real_request_can_be_explained_and_watched_by_operators_alone() {
     let pair = pair(&route("status-503", "plain-model"));
     run(async {
-        let operator = pair.gateway.stranger(Some(OPERATOR));
+        let operator = pair.operator();
         let mut watching = operator.events("/events").await;
         assert_eq!(watching.status, 200);
         let answer = pair.gateway.caller().chat("r", "hello").await;

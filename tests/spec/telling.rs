@@ -10,61 +10,14 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use crate::support::{
-    by_itself, canary, eventually,
-    gateway::{Gateway, Setup},
-    http::{Answer, Caller, EventStream},
-    run,
-    vendor::Vendor,
-    word,
+use crate::{
+    routing::{CALLER, OPERATOR, Pair, pair_with, route},
+    support::{
+        by_itself, eventually,
+        http::{Answer, EventStream},
+        run, word,
+    },
 };
-
-struct Pair {
-    first: Vendor,
-    second: Vendor,
-    gateway: Gateway,
-}
-
-const CALLER: &str = "kw-test-caller";
-const OPERATOR: &str = "kw-test-operator";
-
-/// Two local providers of the same models, the first with `of_first`, and `more` in the configuration.
-fn pair(of_first: &str, more: &str) -> Pair {
-    let (first, second) = (Vendor::openai(&canary("openai")), Vendor::openai(&canary("openai")));
-    let provider = |name: &str, vendor: &Vendor, more: &str| {
-        format!(
-            "  {name}:\n    adapter: openai\n    kind: local\n    endpoint: {}/v1\n    \
-             key: {{env: {}_KEY}}\n    models: [plain-model]\n{more}",
-            vendor.url(),
-            name.to_uppercase()
-        )
-    };
-    let config = format!(
-        "providers:\n{}{}server:\n  tokens:\n    - {{name: tests, env: CALLER_TOKEN}}\n    \
-         - {{name: ops, env: OPERATOR_TOKEN, operator: true}}\n{more}",
-        provider("first", &first, of_first),
-        provider("second", &second, ""),
-    );
-    let gateway = Setup::new(&config, &["openai"])
-        .variable("FIRST_KEY", &first.key)
-        .variable("SECOND_KEY", &second.key)
-        .variable("CALLER_TOKEN", CALLER)
-        .variable("OPERATOR_TOKEN", OPERATOR)
-        .token(CALLER)
-        .start();
-    Pair { first, second, gateway }
-}
-
-impl Pair {
-    fn operator(&self) -> Caller {
-        self.gateway.stranger(Some(OPERATOR))
-    }
-}
-
-/// A route that asks for one thing of the first provider and for another of the second.
-fn route(first: &str, second: &str) -> String {
-    format!("routes:\n  r: {{candidates: [first/{first}, second/{second}], order: listed}}\n")
-}
 
 /// Every way to chat, with this prompt.
 fn ways(model: &str, prompt: &str, stream: bool) -> [(&'static str, Value); 5] {
@@ -105,7 +58,7 @@ async fn event(watching: &mut EventStream, name: &str) -> Value {
 #[test]
 fn a_failure_tells_who_was_asked_and_what_came_of_it_in_every_dialect() {
     let more = "routing: {attempts: 2}\nhealth: {enabled: false}\n";
-    let pair = pair("", &(route("status-503", "status-500") + more));
+    let pair = pair_with("", &(route("status-503", "status-500") + more));
     run(async {
         let told = |answer: &Answer, path: &str| {
             assert!(answer.status >= 500, "{path}: {} {}", answer.status, answer.text());
@@ -150,7 +103,7 @@ fn a_failure_tells_who_was_asked_and_what_came_of_it_in_every_dialect() {
 fn one_that_had_no_turn_to_give_is_told_to_be_skipped() {
     let limits = "    limits: {concurrency: 1, queue: 1, wait: 100ms}\n";
     let more = "routing: {retries: 0}\nhealth: {enabled: false}\n";
-    let pair = pair(limits, &(route("plain-model", "status-503") + more));
+    let pair = pair_with(limits, &(route("plain-model", "status-503") + more));
     run(async {
         let (caller, holding) = (pair.gateway.caller(), word("holder"));
         let asked = holding.clone();
@@ -169,7 +122,7 @@ fn one_that_had_no_turn_to_give_is_told_to_be_skipped() {
 #[test]
 fn a_caller_that_leaves_before_the_first_content_is_in_the_journal_as_one_that_left() {
     let more = "routing: {retries: 0}\nhealth: {enabled: false}\n";
-    let pair = pair("", &(route("status-503", "hang") + more));
+    let pair = pair_with("", &(route("status-503", "hang") + more));
     run(async {
         let operator = pair.operator();
         let mut watching = operator.events("/events").await;
@@ -182,7 +135,7 @@ fn a_caller_that_leaves_before_the_first_content_is_in_the_journal_as_one_that_l
             .await;
             asking.abort();
             let seen = event(&mut watching, "request").await;
-            assert_eq!((&seen["ended"], &seen["fault"]), (&json!("failed"), &json!("caller")));
+            assert_eq!(seen["ended"], "left");
             assert_eq!(seen["attempts"], 2, "{path}: {seen}");
             let tried = seen["tried"].as_array().unwrap();
             assert_eq!(tried.len(), 2, "{seen}");
@@ -201,7 +154,7 @@ fn a_caller_that_leaves_before_the_first_content_is_in_the_journal_as_one_that_l
             assert!(line.is_some(), "no line says that {request} was left");
             let counters = operator.get("/operator/v1/counters").await.json();
             assert_eq!(
-                (&counters["requests"], &counters["failed"]),
+                (&counters["requests"], &counters["left"]),
                 (&json!(number), &json!(number))
             );
         }
@@ -220,7 +173,7 @@ fn a_caller_that_leaves_before_the_first_content_is_in_the_journal_as_one_that_l
 
 #[test]
 fn a_host_ends_at_once_though_somebody_watches_it() {
-    let Pair { gateway, first, second } = pair("", "");
+    let Pair { gateway, first, second } = pair_with("", "");
     let mut watching = run(async {
         let operator = gateway.stranger(Some(OPERATOR));
         let mut watching = operator.events("/events").await;
@@ -241,7 +194,7 @@ fn a_host_ends_at_once_though_somebody_watches_it() {
 
 #[test]
 fn operators_are_refused_with_the_status_that_everyone_else_gets() {
-    let pair = pair("", "");
+    let pair = pair_with("", "");
     run(async {
         let operator = pair.operator();
         let headers = [("content-type", "application/json")];
@@ -271,7 +224,7 @@ fn operators_are_refused_with_the_status_that_everyone_else_gets() {
 fn a_providers_limits_are_shown_and_what_of_them_is_in_use() {
     let limits = "    limits: {concurrency: 7, requests_per_minute: 11, tokens_per_minute: 130000, \
                   queue: 17, wait: 1900ms}\n";
-    let pair = pair(limits, "");
+    let pair = pair_with(limits, "");
     run(async {
         let answer = pair.operator().get("/operator/v1/providers").await.json();
         let of = |name: &str| {
@@ -298,7 +251,7 @@ fn a_providers_limits_are_shown_and_what_of_them_is_in_use() {
 #[test]
 fn health_is_told_as_it_changes_and_one_that_is_forced_is_asked_whatever_it_is() {
     // Once the failures have taken it out, it stays out for longer than this takes.
-    let pair = pair("", "routing: {attempts: 1}\nhealth: {interval: 1h}\n");
+    let pair = pair_with("", "routing: {attempts: 1}\nhealth: {interval: 1h}\n");
     run(async {
         let operator = pair.operator();
         let mut watching = operator.events("/events").await;
@@ -359,7 +312,7 @@ fn health_is_told_as_it_changes_and_one_that_is_forced_is_asked_whatever_it_is()
 #[test]
 fn a_stream_that_breaks_ends_with_one_error_in_every_dialect() {
     let more = "routing: {streams: {broken: end}}\n";
-    let pair = pair("", &(route("cut-7", "plain-model") + more));
+    let pair = pair_with("", &(route("cut-7", "plain-model") + more));
     run(async {
         let word = word("ended");
         let prompt = format!("{word} and so many words that no protocol is done with seven events");
@@ -382,7 +335,7 @@ fn a_stream_that_breaks_ends_with_one_error_in_every_dialect() {
 #[test]
 fn a_stream_whose_beginning_is_held_back_is_whole_in_every_dialect() {
     let more = "routing: {streams: {hold: 2s}}\nhealth: {enabled: false}\n";
-    let pair = pair("", &(route("cut-7", "plain-model") + more));
+    let pair = pair_with("", &(route("cut-7", "plain-model") + more));
     run(async {
         let word = word("held");
         let prompt = format!("{word} and so many words that no protocol is done with seven events");
@@ -415,7 +368,7 @@ const LARGE: usize = 60 << 20;
 fn large_requests_that_wait_for_their_turn_are_shed_before_memory_grows() {
     let _alone = by_itself();
     let limits = "    limits: {concurrency: 1, queue: 256, wait: 25s}\n";
-    let pair = pair(limits, "routing: {attempts: 1}\n");
+    let pair = pair_with(limits, "routing: {attempts: 1}\n");
     run(async {
         let first = pair.gateway.caller();
         let word = word("holder");

@@ -60,74 +60,31 @@ fn name(description: &str) -> Schema {
     })
 }
 
-impl JsonSchema for ProviderName {
-    fn schema_name() -> Cow<'static, str> {
-        "ProviderName".into()
-    }
+/// Names of one form, each with its own description.
+macro_rules! names {
+    ($($name:ident: $description:literal,)*) => {$(
+        impl JsonSchema for $name {
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
 
-    fn inline_schema() -> bool {
-        true
-    }
+            fn inline_schema() -> bool {
+                true
+            }
 
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        name("Lower-case letters, digits, `-`, `_` and `.`.")
-    }
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                name($description)
+            }
+        }
+    )*};
 }
 
-impl JsonSchema for RouteName {
-    fn schema_name() -> Cow<'static, str> {
-        "RouteName".into()
-    }
-
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        name("Lower-case letters, digits, `-`, `_` and `.`; not a provider's name.")
-    }
-}
-
-impl JsonSchema for AdapterName {
-    fn schema_name() -> Cow<'static, str> {
-        "AdapterName".into()
-    }
-
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        name("What the adapter calls itself: its file in the plugins folder without `.wasm`.")
-    }
-}
-
-impl JsonSchema for KeyName {
-    fn schema_name() -> Cow<'static, str> {
-        "KeyName".into()
-    }
-
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        name("Lower-case letters, digits, `-`, `_` and `.`.")
-    }
-}
-
-impl JsonSchema for AccountName {
-    fn schema_name() -> Cow<'static, str> {
-        "AccountName".into()
-    }
-
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        name("Lower-case letters, digits, `-`, `_` and `.`.")
-    }
+names! {
+    ProviderName: "Lower-case letters, digits, `-`, `_` and `.`.",
+    RouteName: "Lower-case letters, digits, `-`, `_` and `.`; not a provider's name.",
+    AdapterName: "What the adapter calls itself: its file in the plugins folder without `.wasm`.",
+    KeyName: "Lower-case letters, digits, `-`, `_` and `.`.",
+    AccountName: "Lower-case letters, digits, `-`, `_` and `.`.",
 }
 
 impl JsonSchema for ModelName {

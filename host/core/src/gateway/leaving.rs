@@ -68,7 +68,7 @@ impl Drop for Pending<'_> {
             decision: decision.clone(),
             tried,
             attempts,
-            ended: Ended::Failed { kind: FailureKind::Other, fault: Fault::Caller },
+            ended: Ended::Left,
             continued: Vec::new(),
         });
     }
@@ -91,18 +91,31 @@ impl Tally {
         Self { began, all: Mutex::default() }
     }
 
-    /// Until it is told otherwise, whoever leaves leaves in the middle of it.
     fn begin(&self, candidate: &Candidate) -> usize {
-        let (kind, fault, message) = (FailureKind::Other, Fault::Caller, LEFT.to_owned());
         let tried = Tried {
             provider: candidate.provider.clone(),
             model: candidate.model.clone(),
-            outcome: TriedOutcome::Failed { kind, fault, message },
+            outcome: TriedOutcome::Answered,
             at: self.began.elapsed(),
         };
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         all.push(Trying { tried, counts: true });
         all.len() - 1
+    }
+
+    /// The caller left in the middle of it.
+    fn leave(&self, at: usize, sent: bool) {
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(trying) = all.get_mut(at) else { return };
+        trying.tried.at = self.began.elapsed();
+        trying.counts = sent;
+        let message = LEFT.to_owned();
+        trying.tried.outcome = match sent {
+            true => {
+                TriedOutcome::Failed { kind: FailureKind::Other, fault: Fault::Caller, message }
+            }
+            false => TriedOutcome::Skipped { message },
+        };
     }
 
     fn end(&self, at: usize, stop: &Stop) {
@@ -131,6 +144,22 @@ impl Tally {
     }
 }
 
+/// An attempt that is being made. Dropped, its caller has left.
+struct Attempting<'a> {
+    tally: &'a Tally,
+    at: usize,
+    asked: &'a Asked,
+    over: bool,
+}
+
+impl Drop for Attempting<'_> {
+    fn drop(&mut self) {
+        if !self.over {
+            self.tally.leave(self.at, self.asked.is_sent());
+        }
+    }
+}
+
 /// Carries out as [`Carrying`] does, and keeps the tally.
 pub(super) struct Tallied<'a> {
     pub carrying: Carrying<'a>,
@@ -152,7 +181,9 @@ impl Carrier for Tallied<'_> {
 
     async fn attempt(&self, candidate: &Candidate, asked: &Asked) -> Result<Begun, Stop> {
         let at = self.tally.begin(candidate);
+        let mut attempting = Attempting { tally: self.tally, at, asked, over: false };
         let answer = self.carrying.attempt(candidate, asked).await;
+        attempting.over = true;
         if let Err(stop) = &answer {
             self.tally.end(at, stop);
         }

@@ -101,6 +101,10 @@ impl Asked {
     pub fn sends(&self) {
         self.sent.store(true, Ordering::Relaxed);
     }
+
+    pub fn is_sent(&self) -> bool {
+        self.sent.load(Ordering::Relaxed)
+    }
 }
 
 /// Why there is no answer from a candidate.
@@ -370,7 +374,7 @@ impl<C: Carrier> Run<'_, C> {
     /// Those that are still being asked when the request is over.
     fn give_up(&mut self, running: Vec<(&Candidate, Arc<Asked>)>) {
         for (candidate, asked) in running {
-            if asked.sent.load(Ordering::Relaxed) {
+            if asked.is_sent() {
                 self.attempts += 1;
                 self.note(candidate, TriedOutcome::Overtaken);
             } else {

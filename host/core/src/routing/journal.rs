@@ -80,7 +80,12 @@ pub struct Broken {
 #[serde(rename_all = "kebab-case", tag = "ended")]
 pub enum Ended {
     Answered,
-    Failed { kind: FailureKind, fault: Fault },
+    Failed {
+        kind: FailureKind,
+        fault: Fault,
+    },
+    /// Its caller went away before the first content.
+    Left,
 }
 
 fn as_text<S: serde::Serializer>(id: &RequestId, serializer: S) -> Result<S::Ok, S::Error> {
@@ -153,6 +158,8 @@ pub struct Counters {
     pub requests: u64,
     pub answered: u64,
     pub failed: u64,
+    /// Requests whose caller left before the first content.
+    pub left: u64,
     pub attempts: u64,
     /// Requests that another attempt answered than the first.
     pub failovers: u64,
@@ -191,7 +198,8 @@ impl Counters {
         let skipped = routed.tried.iter().filter(skipped).count() as u64;
         self.requests += 1;
         self.answered += u64::from(answered);
-        self.failed += u64::from(!answered);
+        self.failed += u64::from(matches!(routed.ended, Ended::Failed { .. }));
+        self.left += u64::from(routed.ended == Ended::Left);
         self.attempts += u64::from(routed.attempts);
         self.failovers += u64::from(answered && routed.attempts > 1);
         self.skipped += skipped;

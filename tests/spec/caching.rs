@@ -349,7 +349,8 @@ fn counting(key: &str) -> Vendor {
     Vendor::scripted(key, move |request: &Recorded| {
         let body = request.json();
         let model = body["model"].as_str().unwrap_or_default();
-        if request.path() != "/v1/embeddings" || model.starts_with("status-") {
+        let known = request.header("authorization") == Some(&format!("Bearer {expected}"));
+        if !known || request.path() != "/v1/embeddings" || model.starts_with("status-") {
             return openai::answer(request, &expected);
         }
         let inputs: Vec<&str> = match &body["input"] {
@@ -679,6 +680,41 @@ fn a_failure_is_everyones_and_each_goes_on_to_the_next_candidate() {
             );
         }
         assert_billed(&scene.rows("vectors", 3).await, 36, 3);
+    });
+}
+
+#[test]
+fn a_rejected_key_is_everyones_and_another_key_serves_them_all() {
+    let vendor = counting(&canary("openai"));
+    let keys = "keys: [{name: old, env: OLD_KEY}, {name: new, env: OUR_KEY}]";
+    let config = config(&vendor, "    batch: {wait: 300ms, inputs: 50}\n", "")
+        .replace("key: {env: OUR_KEY}", keys);
+    let gateway = Setup::new(&config, &["openai"])
+        .variable("OLD_KEY", &canary("old"))
+        .variable("OUR_KEY", &vendor.key)
+        .variable("ALICE_TOKEN", ALICE)
+        .variable("BOB_TOKEN", BOB)
+        .variable("OPERATOR_TOKEN", OPERATOR)
+        .token(ALICE)
+        .start();
+    let scene = Scene { vendor, gateway };
+    run(async {
+        let word = word("keys");
+        let caller = scene.gateway.caller();
+        let asking = [0, 1, 2].map(|number| {
+            let (caller, texts) = (caller.clone(), vec![format!("{word} {number}")]);
+            async move {
+                let answer = embed(&caller, &texts).await;
+                check_vectors(&answer, &texts);
+                assert_eq!(answer.header("x-keyward-attempts"), Some("2"));
+            }
+        });
+        join_all(asking).await;
+        let refused = scene.vendor.requests_with(&word).len() - 1;
+        assert!((1..=3).contains(&refused), "{:?}", sizes(&scene.vendor, &word));
+        let rows = scene.rows("vectors", 6).await;
+        let of = |wanted: &str| rows.iter().filter(|row| row["outcome"] == wanted).count();
+        assert_eq!((of("failed"), of("ok")), (3, 3), "{rows:?}");
     });
 }
 

@@ -292,9 +292,8 @@ impl Sampling {
                 out.dropped(subject, "Anthropic has nothing like it.");
             }
         }
-        let highest = |it: f64| it.min(1.0);
         // 1 is the vendor's default: leaving it out changes nothing.
-        let temperature = wanted.temperature.map(highest).filter(|&it| it != 1.0);
+        let temperature = wanted.temperature.filter(|&it| it != 1.0);
         let top_p = wanted.top_p.filter(|&it| it != 1.0);
         if !known || thinks {
             let why = if known { "while it thinks" } else { "at all" };
@@ -309,9 +308,10 @@ impl Sampling {
             }
             return Self::default();
         }
-        if wanted.temperature.is_some_and(|it| it > 1.0) {
+        if temperature.is_some_and(|it| it > 1.0) {
             out.changed("sampling.temperature", "Anthropic's highest temperature is 1.");
         }
+        let temperature = temperature.filter(|&it| it < 1.0);
         if temperature.is_some() && top_p.is_some() {
             out.dropped("sampling.top-p", "Anthropic takes temperature or top_p, not both.");
         }

@@ -358,6 +358,11 @@ impl<'de> Read<'de> for WirePart {
                 let audio = part.input_audio.take().ok_or_else(|| absent("input_audio"))?;
                 audio.into_media(reader)?
             }
+            // As a part it would be sent as the item that it says it is.
+            "message" | "function_call" | "function_call_output" | "reasoning" => {
+                let why = format!("'{kind}' is an item of its own, not a part of one");
+                return Err(reader.reject(&["type"], why));
+            }
             _ => return part.into_other(&kind).ok_or_else(|| D::Error::custom("not a part")),
         };
         let cache = part.take_mark();

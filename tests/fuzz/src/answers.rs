@@ -25,11 +25,13 @@
 //! twice, a beginning after the beginning. So is JSON that is right by its grammar alone (half a
 //! surrogate pair): it is passed on as it is.
 //!
-//! Promised: whatever an adapter says, an answer is JSON or a failure; a stream is well-formed and has
-//! its end, or ends with an error; what a client makes of the stream is what it would have got whole.
+//! Promised: whatever an adapter says, an answer is JSON without a field twice, or a failure; a stream
+//! is well-formed and has its end, or ends with an error; what a client makes of the stream is what it
+//! would have got whole.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     time::Instant,
 };
 
@@ -45,6 +47,10 @@ use keyward_server::{
     anthropic,
     dialect::{Folder, events::Warnings, stream::StreamWriter},
     ollama, openai,
+};
+use serde::{
+    Deserialize, Deserializer,
+    de::{IgnoredAny, MapAccess, Visitor},
 };
 use serde_json::{Value, json};
 
@@ -162,7 +168,37 @@ fn fold(mut folder: impl Folder, batches: &[Vec<Event>]) -> Result<Value, Failur
     }
     let json = folder.finish()?;
     let json = String::from_utf8(json).expect("an answer is UTF-8");
+    let Fields = serde_json::from_str(&json).expect("an answer is an object");
     read(&json).ok_or_else(|| Failure::plugin("can't be compared"))
+}
+
+/// Any object without a field that stands in it twice. What is in the fields may be the vendor's own,
+/// as it was written.
+struct Fields;
+
+impl<'de> Deserialize<'de> for Fields {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Object;
+
+        impl<'de> Visitor<'de> for Object {
+            type Value = Fields;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
+                let mut names = BTreeSet::new();
+                while let Some((name, IgnoredAny)) = map.next_entry::<String, _>()? {
+                    let what = format!("{name:?} stands in an answer twice");
+                    assert!(names.insert(name), "{what}");
+                }
+                Ok(Fields)
+            }
+        }
+
+        from.deserialize_map(Object)
+    }
 }
 
 /// The value of what must be JSON. Nothing for what is so by its grammar alone: half a surrogate
@@ -171,7 +207,7 @@ fn read(json: &str) -> Option<Value> {
     let value = serde_json::from_str(json);
     value
         .inspect_err(|_| {
-            serde_json::from_str::<serde::de::IgnoredAny>(json).expect("an answer is JSON");
+            serde_json::from_str::<IgnoredAny>(json).expect("an answer is JSON");
         })
         .ok()
 }

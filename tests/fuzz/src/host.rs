@@ -147,7 +147,8 @@ pub fn decimal(input: &[u8]) {
 
 /// Values of `retry-after-ms` and `retry-after`, a line each.
 ///
-/// Promised: never longer than an hour; a whole number of seconds is that number.
+/// Promised: never longer than an hour; a whole number of seconds, in up to 64 characters, is that
+/// number. Longer values are garbage.
 pub fn retry_after_header(input: &[u8]) {
     let (ms, seconds) = first_line(input);
     let mut headers = HeaderMap::new();
@@ -161,7 +162,8 @@ pub fn retry_after_header(input: &[u8]) {
     let now = jiff::Timestamp::from_second(784_111_777).expect("a time");
     let wait = retry_after(&headers, now);
     assert!(wait.is_none_or(|wait| wait <= keyward::egress::retry_after::LONGEST));
-    let whole = std::str::from_utf8(seconds).ok().and_then(|text| text.parse::<u16>().ok());
+    let whole = std::str::from_utf8(seconds).ok().filter(|text| text.len() <= 64);
+    let whole = whole.and_then(|text| text.parse::<u16>().ok());
     if let (false, Some(whole), true) =
         (headers.contains_key("retry-after-ms"), whole, !seconds.starts_with(b"+"))
     {

@@ -70,7 +70,9 @@ enum Kind {
         index: u32,
         arguments: Completeness,
     },
-    /// Encrypted thinking, or a block of the vendor's own.
+    /// Encrypted thinking, which comes whole.
+    Redacted,
+    /// Of the vendor's own.
     Other,
 }
 
@@ -150,7 +152,7 @@ impl EventWriter {
             }
             Event::RedactedThinking(delta) if delta.choice == CHOICE => {
                 let start = Start::RedactedThinking { data: &delta.text };
-                self.begin(Kind::Other, &start, out)?;
+                self.begin(Kind::Redacted, &start, out)?;
             }
             Event::ToolCall(start) if start.choice == CHOICE => self.call(start, out)?,
             Event::ToolArguments(piece) if piece.choice == CHOICE => self.arguments(piece, out)?,

@@ -144,6 +144,19 @@ fn an_empty_signature_ends_no_thinking() {
 }
 
 #[test]
+fn encrypted_thinking_is_whole_when_it_begins() {
+    let more =
+        own("content_block_delta", r#"{"delta":{"type":"input_json_delta","partial_json":"{}"}}"#);
+    let given = [Event::RedactedThinking(delta("x")), more];
+    let mut writer = EventWriter::new(identity(), Warnings::default());
+    let mut out = Vec::new();
+    writer.write(&given, &mut out).unwrap();
+    writer.finish(&mut out);
+    assert_eq!(writer.warnings().header().unwrap(), "dropped answer.content-block-delta");
+    assert_eq!(accumulated(&events(&out)), folded(&given));
+}
+
+#[test]
 fn an_empty_stream_has_a_beginning_and_an_end() {
     let kinds: Vec<Value> = write(&[]).iter().map(|event| event["type"].clone()).collect();
     assert_eq!(kinds, ["message_start", "message_delta", "message_stop"]);

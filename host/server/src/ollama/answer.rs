@@ -56,6 +56,10 @@ const RESERVED: &[&str] = &[
     "error",
 ];
 
+/// In a generation what a message holds stands at the top level as well.
+const RESERVED_BESIDE_RESPONSE: &[&str] =
+    &["thinking_blocks", "tool_calls", "image", "images", "annotations"];
+
 /// How an answer says what it says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
@@ -120,7 +124,7 @@ impl Head {
         list("logprobs", piece.logprobs, out);
         match end {
             None => out.extend_from_slice(b",\"done\":false"),
-            Some(end) => end.write(out),
+            Some(end) => end.write(self.form, out),
         }
         out.push(b'}');
     }
@@ -227,13 +231,13 @@ impl Closing {
         }
     }
 
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, form: Form, out: &mut Vec<u8>) {
         out.extend_from_slice(b",\"done\":true");
         entry("done_reason", self.reason.as_deref().unwrap_or("stop"), out);
         if let Some(stop) = &self.stop_sequence {
             entry("stop_sequence", stop, out);
         }
-        self.write_totals(out);
+        self.write_totals(if form == Form::Generate { RESERVED_BESIDE_RESPONSE } else { &[] }, out);
         let Clock { began, first } = self.clock;
         let first = first.unwrap_or(began);
         self.duration("prompt_eval_duration", first - began, out);
@@ -241,13 +245,15 @@ impl Closing {
         self.duration("eval_duration", first.elapsed(), out);
     }
 
-    /// What embeddings have as well: the total, the tokens read, and what else the vendor told.
-    pub fn write_totals(&self, out: &mut Vec<u8>) {
+    /// What embeddings have as well: the total, the tokens read, and what else the vendor told, but
+    /// for fields that are `taken`.
+    pub fn write_totals(&self, taken: &[&str], out: &mut Vec<u8>) {
         self.duration("total_duration", self.clock.began.elapsed(), out);
         self.duration("load_duration", Duration::ZERO, out);
         count("prompt_eval_count", self.counts.input, out);
         count("prompt_eval_cached_count", self.counts.cache_read, out);
-        for (name, json) in &self.attributes {
+        let free = |(name, _): &&(String, _)| !taken.contains(&name.as_str());
+        for (name, json) in self.attributes.iter().filter(free) {
             entry(name, json, out);
         }
     }

@@ -210,6 +210,23 @@ fn a_vendors_own_fields_stand_where_it_had_them_and_replace_no_others() {
 }
 
 #[test]
+fn a_vendors_own_field_never_hides_what_a_generation_holds() {
+    let calls = || vec![call(0, "a", "t"), attribute("tool_calls", "null")];
+    let text = |form| {
+        let mut folder = folder(form);
+        folder.add(calls()).unwrap();
+        String::from_utf8(folder.finish().unwrap()).unwrap()
+    };
+    assert_eq!(text(Form::Generate).matches("\"tool_calls\"").count(), 1);
+    let generated = fold_as(Form::Generate, calls());
+    assert_eq!(generated["tool_calls"][0]["function"]["name"], "t");
+    // There it stands beside the message, in nobody's way.
+    let chat = fold(calls());
+    assert_eq!(chat["message"]["tool_calls"][0]["function"]["name"], "t");
+    assert!(chat.as_object().unwrap().contains_key("tool_calls"));
+}
+
+#[test]
 fn an_answer_that_came_whole_has_one_time() {
     let began = Instant::now() - Duration::from_millis(40);
     let mut folder = AnswerFolder::new(head(Form::Chat), REQUEST, Clock::since(began));

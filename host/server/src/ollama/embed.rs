@@ -168,7 +168,7 @@ impl Folder for EmbedFolder {
                 write_json(&model, &mut out);
                 out.extend_from_slice(b",\"embeddings\":");
                 write_json(&floats.collect::<Vec<_>>(), &mut out);
-                self.closing.write_totals(&mut out);
+                self.closing.write_totals(&[], &mut out);
             }
         }
         out.push(b'}');

@@ -475,6 +475,10 @@ fn mistakes_are_told_with_their_path() {
         (json!({ "type": "reasoning", "summary": [{}] }), "summary[0].text"),
         (json!({ "role": "user", "content": [{ "text": "x" }] }), "content[0].type"),
         (json!({ "role": "user", "content": [{ "type": "input_image" }] }), "content[0].image_url"),
+        (
+            json!({ "role": "user", "content": [{ "type": "message", "role": "system" }] }),
+            "content[0].type",
+        ),
     ] {
         let body = json!({ "model": "m", "input": [{ "role": "user", "content": "a" }, item] });
         let (param, message) = refused(&body);

@@ -125,6 +125,7 @@ fn roster(prices: Prices) -> Roster {
                 models: models.iter().map(|model| ModelName::new(&model.id).unwrap()).collect(),
                 aliases: HashMap::new(),
                 facts: Arc::new(all_facts(&[], &models)),
+                auto: true,
                 cost_tracking: true,
             };
             (ProviderName::new(&format!("provider-{at}")).unwrap(), entry)

@@ -80,6 +80,7 @@ pub struct Provider {
     configured: Vec<config::Model>,
     /// What is known without asking the vendor, by every name a model has.
     facts: Arc<HashMap<ModelName, Arc<ModelFacts>>>,
+    auto: bool,
     cost_tracking: bool,
     origins: HashMap<String, Origin>,
     keys: KeyResolver,
@@ -156,6 +157,7 @@ impl Provider {
             aliases,
             configured: configured.models.clone(),
             facts: Arc::new(models::all_facts(&configured.models, &descriptor.models)),
+            auto: configured.auto,
             cost_tracking: configured.cost_tracking,
             origins,
             keys: shared.keys.clone(),
@@ -231,6 +233,7 @@ impl Provider {
             models: self.models.clone(),
             aliases: self.aliases.clone(),
             facts: Arc::clone(&self.facts),
+            auto: self.auto,
             cost_tracking: self.cost_tracking,
         }
     }

@@ -205,6 +205,7 @@ fn roster(snapshot: &Snapshot) -> Roster {
                 models: models.clone(),
                 aliases: HashMap::new(),
                 facts: Arc::default(),
+                auto: config.providers[name].auto,
                 cost_tracking: false,
             },
         };

@@ -865,6 +865,9 @@ impl<'t> Reader<'t> {
         }
         provider.account = section.read("account", Self::account);
         provider.models = section.read("models", Self::models).unwrap_or_default();
+        if let Some(auto) = section.read("auto", Self::flag) {
+            provider.auto = auto;
+        }
         if let Some(cost_tracking) = section.read("cost_tracking", Self::flag) {
             provider.cost_tracking = cost_tracking;
         }

@@ -219,7 +219,7 @@ fn words_that_older_yaml_took_for_booleans_are_words() {
 fn an_unknown_key_is_shown_where_it_stands_with_what_was_meant() {
     let error = bad("providers:\n  openai:\n    endpiont: https://api.openai.com/v1\n");
     let help = "Did you mean `endpoint`? Known here: enabled, adapter, kind, endpoint, endpoints, key, \
-                keys, account, models, cost_tracking, settings, timeouts, limits, cache, batch, grants, ca_file.";
+                keys, account, models, auto, cost_tracking, settings, timeouts, limits, cache, batch, grants, ca_file.";
     assert_eq!(
         error.to_string(),
         format!(

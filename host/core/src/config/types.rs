@@ -156,6 +156,9 @@ pub struct Provider {
     /// The models to offer. Without any: those the adapter knows.
     #[schemars(with = "Option<Vec<OneOrObject<ModelName, Model>>>")]
     pub models: Vec<Model>,
+    /// Whether `auto` may choose its models. True unless given.
+    #[schemars(with = "Option<bool>")]
+    pub auto: bool,
     /// Whether costs are counted. True unless given.
     #[schemars(with = "Option<bool>")]
     pub cost_tracking: bool,
@@ -195,6 +198,7 @@ impl Provider {
             keys: Vec::new(),
             models: Vec::new(),
             account: None,
+            auto: true,
             cost_tracking: true,
             settings: serde_json::Map::new(),
             timeouts: Timeouts::default(),

@@ -1,4 +1,4 @@
-//! All listed models, for requests that may go to any of them.
+//! All listed models that `auto` may choose, for requests that may go to any of them.
 //!
 //! There may be thousands, and a request tries a handful. So those that cost the same whatever is
 //! asked are kept together, and [`Listing::by_cost`] gives them group by group: who wants a few
@@ -46,7 +46,8 @@ impl Listing {
         let mut groups: Vec<(Pricing, Vec<Listed>)> = Vec::new();
         let mut known: HashMap<Pricing, usize> = HashMap::new();
         let mut place = 0;
-        for (at, (provider, entry)) in entries.iter().enumerate() {
+        let all = entries.iter().enumerate().filter(|(_, (_, entry))| entry.auto);
+        for (at, (provider, entry)) in all {
             let mut seen = HashSet::new();
             for model in entry.models.iter().filter(|model| seen.insert(*model)) {
                 let facts = entry.facts.get(model);

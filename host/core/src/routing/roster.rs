@@ -41,6 +41,8 @@ pub struct Entry {
     pub aliases: HashMap<ModelName, ModelName>,
     /// By each name of a model.
     pub facts: Arc<HashMap<ModelName, Arc<ModelFacts>>>,
+    /// Whether `auto` may choose them.
+    pub auto: bool,
     pub cost_tracking: bool,
 }
 
@@ -220,7 +222,7 @@ impl Roster {
         } else if self.order == Order::Cost && detail == Detail::Enough {
             self.add_from_the_cheapest(ask, outlook, &mut decision);
         } else {
-            let all = self.entries.values().enumerate();
+            let all = self.entries.values().enumerate().filter(|(_, entry)| entry.auto);
             let all = all.flat_map(|(at, entry)| {
                 entry.models.iter().map(move |model| (at, model.clone(), Reason::Listed))
             });

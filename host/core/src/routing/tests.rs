@@ -45,6 +45,7 @@ pub(super) fn entry(kind: ProviderKind, models: &[keyward_contract::Model]) -> E
         models: models.iter().map(|known| model(&known.id)).collect(),
         aliases: HashMap::new(),
         facts: Arc::new(facts),
+        auto: true,
         cost_tracking: true,
     }
 }
@@ -326,6 +327,21 @@ fn of_equals_the_one_with_fewer_under_way_comes_first_until_its_latency_outweigh
         roster.decide(&ask("m"), &world).candidates[0].provider.to_string()
     };
     assert_eq!([0, 1, 2, 3].map(first), ["a", "a", "b", "b"]);
+}
+
+#[test]
+fn auto_leaves_out_whom_its_operator_wants_left_out() {
+    let demo = Entry { auto: false, ..entry(LOCAL, &[plain("demo")]) };
+    let entries = vec![("demo", demo), ("a", entry(EXTERNAL, &[priced("m", "1", "1")]))];
+    let roster = with(entries, &[], Routing::default());
+    for decision in [
+        roster.decide(&ask(AUTO), &World::default()),
+        roster.explain(&ask(AUTO), &World::default()),
+    ] {
+        let all: Vec<_> = decision.candidates.iter().map(|c| c.provider.as_str()).collect();
+        assert_eq!((all, decision.refused.len()), (vec!["a"], 0));
+    }
+    assert_eq!(roster.decide(&ask("demo"), &World::default()).candidates.len(), 1);
 }
 
 #[test]

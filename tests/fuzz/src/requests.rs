@@ -193,6 +193,12 @@ fn plain(chat: &Chat, original: &Chat) -> String {
             message.role = Role::System;
         }
         message.name = message.name.take().filter(|name| !name.is_empty());
+        // Only the model refuses; from others it is what they say.
+        for part in message.parts.iter_mut().filter(|_| message.role != Role::Assistant) {
+            if let PartBody::Refusal(text) = &part.body {
+                part.body = PartBody::Text(text.clone());
+            }
+        }
     }
     for tool in &mut chat.tools {
         tool.parameters = plain_schema(&tool.parameters);

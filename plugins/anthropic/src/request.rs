@@ -77,6 +77,12 @@ enum Item<'a> {
     Raw(Raw<'a>),
 }
 
+impl Item<'_> {
+    fn is_result(&self) -> bool {
+        matches!(self, Self::Block(Block { body: BlockBody::ToolResult { .. }, .. }))
+    }
+}
+
 #[derive(Serialize)]
 struct Block<'a> {
     #[serde(flatten)]
@@ -445,8 +451,14 @@ impl<'a> Conversation<'a> {
             "assistant" => self.settle(out),
             _ => self.moved |= self.waits(),
         }
+        // Turns with fields of their own stay apart: the vendor itself makes one of neighbours. All
+        // results stand in one, and beside them what came with them.
+        let joins = |last: &Turn<'_>| {
+            let results = || last.content.0.iter().all(Item::is_result);
+            last.extra.0.is_empty() && (extra.is_empty() || results()) || of_result
+        };
         let mut turn = match self.turns.pop() {
-            Some(mut last) if last.role == role => {
+            Some(mut last) if last.role == role && joins(&last) => {
                 last.extra = Fields(merged(last.extra.0, extra, out));
                 last
             }
@@ -471,7 +483,9 @@ impl<'a> Conversation<'a> {
             _ => parts(&message.parts, self.native, items, out)?,
         }
         // A turn without content is refused. Its neighbours then meet and become one.
-        if !items.is_empty() {
+        if items.is_empty() {
+            fields(extra, false, out);
+        } else {
             self.turns.push(turn);
         }
         Ok(())

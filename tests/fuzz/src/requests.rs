@@ -15,7 +15,7 @@ use keyward::{
     Failure, FailureKind, Fault,
     content::{self, Held},
     ids::RequestId,
-    operation::{Chat, Format, Operation, PartBody, Role},
+    operation::{Chat, Dialect, Format, Message, Operation, PartBody, Role},
 };
 use keyward_sdk::contract as sdk;
 use keyward_server::{anthropic, ollama, openai};
@@ -185,11 +185,20 @@ fn ask_chat(own: &str, chat: Chat, body: &[u8], again: impl Fn(&[u8]) -> Result<
 /// A chat in a form in which spellings of the same are the same. Adapters may add fields.
 fn plain(chat: &Chat, original: &Chat) -> String {
     let mut chat = chat.clone();
+    if chat.dialect == Dialect::AnthropicMessages {
+        chat.messages = joined(chat.messages);
+    }
     for message in &mut chat.messages {
         if message.role == Role::Developer {
             message.role = Role::System;
         }
         message.name = message.name.take().filter(|name| !name.is_empty());
+        // Only the model refuses; from others it is what they say.
+        for part in message.parts.iter_mut().filter(|_| message.role != Role::Assistant) {
+            if let PartBody::Refusal(text) = &part.body {
+                part.body = PartBody::Text(text.clone());
+            }
+        }
     }
     for tool in &mut chat.tools {
         tool.parameters = plain_schema(&tool.parameters);
@@ -220,6 +229,33 @@ fn plain(chat: &Chat, original: &Chat) -> String {
     chat.extra.retain(|field| original.extra.iter().any(|known| known.name == field.name));
     chat.extra.sort_by(|a, b| a.name.cmp(&b.name));
     format!("{chat:#?}")
+}
+
+/// Neighbours as one message where that is how their vendor takes them. Those with fields stay apart,
+/// but for system text: what stands together becomes one turn.
+fn joined(messages: Vec<Message>) -> Vec<Message> {
+    let mut all: Vec<Message> = Vec::with_capacity(messages.len());
+    for message in messages {
+        if message.parts.is_empty() && message.answers.is_none() {
+            continue;
+        }
+        let apart = |last: &Message| {
+            message.role != Role::System && !(message.extra.is_empty() && last.extra.is_empty())
+        };
+        match all.last_mut() {
+            Some(last)
+                if last.role == message.role
+                    && last.answers.is_none()
+                    && message.answers.is_none()
+                    && !apart(last) =>
+            {
+                last.parts.extend(message.parts);
+                last.extra.extend(message.extra);
+            }
+            _ => all.push(message),
+        }
+    }
+    all
 }
 
 /// A schema without what adapters add to it: an empty one, and in strict ones that nothing else may

@@ -197,6 +197,11 @@ impl<'de> Read<'de> for Item {
             kind if kind.chars().any(char::is_control) => {
                 Err(reader.reject(&["type"], "control characters aren't allowed here"))
             }
+            // As an item it would be sent as a part of a message that nobody wrote.
+            kind if kind.starts_with("input_") || kind.starts_with("output_") => {
+                let why = format!("'{kind}' is a part of a message, not an item");
+                Err(reader.reject(&["type"], why))
+            }
             kind => Ok(Self::Other { kind: kind.to_owned(), value: raw.to_owned().into() }),
         }
     }

@@ -464,6 +464,7 @@ fn mistakes_are_told_with_their_path() {
     for (item, path) in [
         (json!({}), "type"),
         (json!({ "type": 7 }), ""),
+        (json!({ "type": "input_image", "image_url": "https://example.com/a.png" }), "type"),
         (json!({ "role": "nobody", "content": "x" }), "role"),
         (json!({ "role": "user" }), "content"),
         (json!({ "type": "function_call", "name": "f" }), "call_id"),

@@ -187,6 +187,10 @@ fn plain(chat: &Chat, original: &Chat) -> String {
     let mut chat = chat.clone();
     if chat.dialect == Dialect::AnthropicMessages {
         chat.messages = joined(chat.messages);
+        // The default: adapters leave it out.
+        for number in [&mut chat.sampling.temperature, &mut chat.sampling.top_p] {
+            *number = number.filter(|&number| number != 1.0);
+        }
     }
     for message in &mut chat.messages {
         if message.role == Role::Developer {

@@ -79,11 +79,9 @@ enum Expected {
     RateLimited(Option<u64>),
     /// It does no harm: the vendor's own answer arrives.
     Harmless,
-    /// Either it does no harm or another provider answers.
-    Either,
 }
 
-use Expected::{Broken, Either, Elsewhere, Harmless, RateLimited};
+use Expected::{Broken, Elsewhere, Harmless, RateLimited};
 
 const LOST: Expected = Elsewhere(&["unavailable"]);
 const LATE: Expected = Elsewhere(&["timeout"]);
@@ -141,7 +139,7 @@ const CASES: &[Case] = &[
     http("U8", "html", MALFORMED),
     http("U8", "utf-16", MALFORMED),
     http("U8", "latin-1", MALFORMED),
-    http("U8", "byte-order-mark", Either),
+    http("U8", "byte-order-mark", Harmless),
     http("U8", "empty-body", MALFORMED),
     http("U8", "no-content", MALFORMED),
     http("U8", "half-a-document", Broken(&["malformed-answer"])),
@@ -171,11 +169,13 @@ const CASES: &[Case] = &[
     http("U12", "usage-above-all-windows", Harmless),
     http("U12", "usage-fraction", Harmless),
     http("U12", "usage-text", Harmless),
+    http("U12", "usage-not-a-number", Broken(&["malformed-answer"])),
     http("U12", "usage-list", Harmless),
     http("U12", "usage-changing", Harmless),
     http("U12", "usage-shrinking", Harmless),
     http("U12", "usage-growing", Harmless),
     http("U13", "two-lengths", MALFORMED),
+    http("U13", "equal-lengths", Harmless),
     http("U13", "list-of-lengths", MALFORMED),
     http("U13", "negative-length", MALFORMED),
     http("U13", "length-and-chunks", MALFORMED),
@@ -196,10 +196,13 @@ const CASES: &[Case] = &[
     http("U14", "redirect-308-to-itself", MALFORMED),
     http("U14", "redirect-302-to-metadata", MALFORMED),
     http("U14", "redirect-307-to-nowhere", MALFORMED),
+    http("U14", "redirect-307-to-nothing", MALFORMED),
+    http("U14", "redirect-307-to-half-a-host", MALFORMED),
     at("U14", "redirect-307-to-host-b-in-clear", At::Https, MALFORMED),
     at("U15", "no-such-name", At::Name("http://no-such-name.invalid"), LOST),
     http2("goaway", LOST),
     http2("goaway-after-tokens", Broken(&["unavailable"])),
+    http2("goaway-beside-an-answer", Harmless),
     http2("stream-reset", LOST),
     http2("stream-refused", LOST),
     http2("stream-reset-after-tokens", Broken(&["unavailable"])),
@@ -565,16 +568,6 @@ async fn play(scene: &Scene, case: &'static Case) -> Told {
             check("streamed, alone", at_home(&stream_alone, &words[2]), &stream_alone);
             check("whole, alone", at_home(&whole_alone, &words[3]), &whole_alone);
         }
-        Either => {
-            for (outcome, word) in [(&stream, &words[0]), (&whole, &words[1])] {
-                let broken = outcome.is_broken(fault, &["plugin"]);
-                check(
-                    "either",
-                    at_home(outcome, word) || elsewhere(outcome, word) || broken,
-                    outcome,
-                );
-            }
-        }
     }
     for outcome in [&stream, &whole, &stream_alone, &whole_alone] {
         check("it took too long", outcome.took < PATIENCE, outcome);
@@ -644,8 +637,13 @@ fn every_fault_ends_in_another_providers_answer_or_a_typed_error_in_time() {
         }
     }
     for (fault, deaf) in &vendors.deaf {
-        if let Some(form) = leak(&deaf.heard()) {
+        let heard = deaf.heard();
+        if let Some(form) = leak(&heard) {
             complaints.push(format!("{fault}: it heard a key {form}"));
+        }
+        // Nothing but TLS: a handshake, perhaps an alert.
+        if !heard.starts_with(&[0x16, 0x03]) || heard.windows(5).any(|window| window == b"POST ") {
+            complaints.push(format!("{fault}: it heard something else than TLS"));
         }
     }
     for request in vendors.healthy.requests() {
@@ -676,7 +674,6 @@ fn wrong_rows(scene: &Scene, told: &[Told]) -> Vec<String> {
             Elsewhere(_) | RateLimited(_) => failed == own.len() && healthy.len() == 2 * plays,
             Broken(_) => failed == own.len() && healthy.len() == *plays,
             Harmless => failed == 0 && own.len() == 4 * plays && healthy.is_empty(),
-            Either => own.len() == 4 * plays && healthy.len() <= 2 * plays,
         };
         if !fine || own.is_empty() || own.len() > 4 * plays {
             wrong.push(format!(
@@ -721,7 +718,11 @@ fn wrong_usage(fault: &str, row: &Value) -> Option<String> {
         _ => false,
     };
     let tokens = (row["input_tokens"].as_u64(), row["output_tokens"].as_u64());
-    let right = if believed {
+    let unread = fault == "usage-not-a-number" && row["streamed"] == false;
+    let right = if unread {
+        // The whole of it is no JSON, so nothing was served.
+        tokens == (Some(0), Some(0))
+    } else if believed {
         row["estimated"] == false && tokens == (Some(11), Some(7))
     } else {
         // What was said has 28 bytes, and the prompt a word.
@@ -855,6 +856,9 @@ const SINGLES: &[Case] = &[
     http("U13", "answer-and-a-forged-one", Harmless),
     http("U13", "chunk-overflow", LOST_OR_MALFORMED),
     http("U13", "upgrade", MALFORMED),
+    http("U13", "list-of-lengths", MALFORMED),
+    http("U13", "nul-in-a-header", MALFORMED),
+    http("U13", "chunk-of-no-size", LOST_OR_MALFORMED),
 ];
 
 fn singles() -> &'static Scene {
@@ -892,6 +896,9 @@ fn with_nothing_configured_a_caller_waits_no_longer_for_what_never_answers() {
     const CASES: &[Case] = &[
         at("U2", "black-hole", At::BlackHole, LATE),
         at("U3", "tls-silent", At::Hello(b""), LATE),
+        http("U4", "silence", LATE),
+        http("U4", "head-drips", LATE),
+        http("U5", "silence-after-the-head", LATE),
         http("U5", "silence-in-an-error", Elsewhere(&["unavailable", "overloaded", "timeout"])),
     ];
     // A second black hole, so that a request meets two.
@@ -924,8 +931,8 @@ fn what_follows_a_broken_answer_comes_over_another_connection() {
             // Each of these providers keeps connections of its own.
             let direct = format!("{0}/{0}", case.fault);
             let (requests, connections) = (vendor.requests().len(), vendor.connections());
-            for asked in 1..=3 {
-                let outcome = ask(&scene.gateway, &direct, "hello", false).await;
+            for asked in 1..=4 {
+                let outcome = ask(&scene.gateway, &direct, "hello", asked > 2).await;
                 assert!(!outcome.text.contains(FORGED), "{}: {outcome:?}", case.fault);
                 assert_eq!(vendor.requests().len(), requests + asked, "{}", case.fault);
                 assert_eq!(vendor.connections(), connections + asked, "{}", case.fault);
@@ -1071,9 +1078,9 @@ fn no_storm_loses_a_request_or_makes_more_of_them() {
         storm.turn(weather);
         let (before, healthy) = (storm.asked(), storm.healthy.requests().len());
         run(storm.offer("one", 100));
-        // At most 1.2 times what was offered, at either vendor.
+        // At most 1.2 times what was offered, at both vendors together.
         let (asked, healthy) = (storm.asked() - before, storm.healthy.requests().len() - healthy);
-        assert!(asked <= 120 && healthy <= 120, "{asked} and {healthy}");
+        assert!(asked + healthy <= 120, "{asked} and {healthy}");
     }
 }
 

@@ -280,6 +280,10 @@ fn fault(answer: &Answer<'_>, elsewhere: SocketAddr) -> Option<Vec<Act>> {
             let lengths = format!("content-length: {length}\r\ncontent-length: {}\r\n", length - 5);
             vec![send(answer.with(&lengths))]
         }
+        "equal-lengths" => {
+            let length = format!("content-length: {length}\r\n");
+            vec![send(answer.with(&length.repeat(2)))]
+        }
         "list-of-lengths" => {
             vec![send(answer.with(&format!("content-length: {length}, {}\r\n", length - 5)))]
         }
@@ -410,6 +414,8 @@ fn redirect(status: u16, to: &str, elsewhere: SocketAddr) -> Vec<Act> {
         "host-b-by-name" => format!("http://localhost:{}/v1/chat/completions", elsewhere.port()),
         "itself" => "/v1/chat/completions".to_owned(),
         "metadata" => "http://169.254.169.254/latest/meta-data/".to_owned(),
+        "nothing" => return reply(status, &[], b"moved"),
+        "half-a-host" => "http://[".to_owned(),
         _ => "\u{1}nowhere".to_owned(),
     };
     reply(status, &[("location", &to)], b"moved")
@@ -427,6 +433,8 @@ fn usage(answer: &Answer<'_>, how: &str) -> Vec<Act> {
                 }
                 "fraction" => json!({ "prompt_tokens": 1.5, "completion_tokens": 0.5 }),
                 "text" => json!({ "prompt_tokens": "NaN", "completion_tokens": "many" }),
+                // No JSON, which comes later.
+                "not-a-number" => json!({ "prompt_tokens": NOT_A_NUMBER, "completion_tokens": 7 }),
                 "list" => json!([11, 7]),
                 _ => value["usage"].take(),
             };
@@ -435,7 +443,7 @@ fn usage(answer: &Answer<'_>, how: &str) -> Vec<Act> {
     if !answer.asked.stream {
         let mut whole = answer.whole.clone();
         spoil(&mut whole);
-        return reply_json(200, &[], &whole);
+        return answer.instead(bare(&whole).as_bytes());
     }
     let mut pieces = Vec::new();
     for piece in &answer.pieces {
@@ -459,9 +467,16 @@ fn usage(answer: &Answer<'_>, how: &str) -> Vec<Act> {
             }
             continue;
         }
-        pieces.push(format!("data: {value}\n\n").into_bytes());
+        pieces.push(format!("data: {}\n\n", bare(&value)).into_bytes());
     }
     stream(&[("content-type", answer.content_type())], pieces, Duration::ZERO)
+}
+
+/// Stands for a number that JSON hasn't.
+const NOT_A_NUMBER: &str = "@NaN@";
+
+fn bare(value: &Value) -> String {
+    value.to_string().replace(&format!("\"{NOT_A_NUMBER}\""), "NaN")
 }
 
 /// A hundred megabytes of one letter, in gzip's format by hand: deflate's fixed codes have a pair
@@ -547,6 +562,13 @@ pub fn http2(request: &Recorded) -> Vec<Act> {
     };
     match asked.model.as_str() {
         "goaway" => vec![goaway(0, 2), SHORTLY, Act::Close],
+        // Orderly: what was begun is finished, and what comes next belongs elsewhere.
+        "goaway-beside-an-answer" => {
+            let mut acts = vec![send(response_head(id)), goaway(id, 0)];
+            acts.extend(pieces.iter().map(|piece| send(data(id, piece))));
+            acts.push(send(frame(0, 1, id, b"")));
+            acts
+        }
         "goaway-after-tokens" => after(begun(), vec![goaway(0, 2), SHORTLY, Act::Close]),
         "stream-reset" => vec![reset(2)],
         "stream-refused" => vec![reset(7)],

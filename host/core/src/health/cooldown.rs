@@ -157,6 +157,21 @@ mod tests {
     }
 
     #[test]
+    fn those_who_were_told_the_same_do_not_return_together() {
+        let now = Instant::now();
+        for asked in [Some(20 * SECOND), None] {
+            let waits: std::collections::BTreeSet<Duration> = (0..50)
+                .map(|seed| {
+                    let mut cool = CoolDown::default();
+                    cool.limited(asked, now, &HealthOptions::default(), &mut Source::new(seed));
+                    cool.shut(now).unwrap() - now
+                })
+                .collect();
+            assert!(waits.len() > 40, "{asked:?}: {waits:?}");
+        }
+    }
+
+    #[test]
     fn what_the_vendor_asks_is_never_shortened_and_absurd_times_are_capped() {
         for (asked, least) in [(1, 1), (20, 20), (1_000_000_000, 60)] {
             let wait = limited(&mut CoolDown::default(), Some(asked * SECOND), Instant::now());

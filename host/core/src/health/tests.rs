@@ -234,6 +234,18 @@ fn a_failure_tells_by_its_code_whether_the_provider_was_reached() {
 }
 
 #[test]
+fn breakers_that_open_together_do_not_ask_again_together() {
+    let waits: std::collections::BTreeSet<Duration> = (0..50)
+        .map(|seed| {
+            let bench = Bench::seeded(seed);
+            (0..5).for_each(|_| bench.bad("a", "m", trouble(FailureKind::Unavailable)));
+            bench.down("a", "m").unwrap().0
+        })
+        .collect();
+    assert!(waits.len() > 40, "{waits:?}");
+}
+
+#[test]
 fn what_broke_a_connection_is_told_by_its_code() {
     let bench = Bench::new();
     let mut failure = Failure::new(FailureKind::Unavailable, Fault::Transport, "");

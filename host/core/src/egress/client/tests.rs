@@ -473,6 +473,13 @@ async fn the_address_that_is_dialled_is_the_one_that_was_checked() {
     assert_eq!(failure.fault, Fault::Host);
 }
 
+#[test]
+fn two_dead_providers_leave_time_for_a_third_within_five_seconds() {
+    for kind in [ProviderKind::Local, ProviderKind::External] {
+        assert_eq!(Timeouts::of(kind).connect, Duration::from_secs(1), "{kind:?}");
+    }
+}
+
 #[tokio::test]
 async fn each_connection_of_a_client_asks_anew_and_checks_what_it_dials() {
     let closing = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}";

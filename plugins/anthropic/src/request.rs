@@ -214,6 +214,10 @@ impl<'a> Request<'a> {
             conversation.add(message, out)?;
         }
         let (mut system, turns) = conversation.finish(out);
+        if turns.is_empty() {
+            let message = "Anthropic needs a message that isn't empty, beside the system's.";
+            return Err(Failure::invalid("messages", message));
+        }
         let format = match &chat.format {
             Format::Text => None,
             Format::Json => {

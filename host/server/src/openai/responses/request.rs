@@ -232,6 +232,14 @@ impl WireRequest {
             ..Asked::default()
         };
         let mut extra = self.extra;
+        // By such names what stands inside these objects goes on.
+        let of_another = |field: &&Field| {
+            ["text.", "reasoning."].iter().any(|object| field.name.starts_with(object))
+        };
+        if let Some(Field { name, .. }) = extra.iter().find(of_another) {
+            let why = format!("Invalid '{name}': what belongs into an object stands inside it.");
+            return Err(Failure::invalid(name.clone(), why));
+        }
         keep(&mut extra, "background", self.background.and_then(|value| written(&value)));
 
         let (include, included) = apart(self.include);

@@ -413,6 +413,11 @@ fn what_comes_later_is_refused_unless_it_is_streamed() {
     let request =
         |stream: bool| json!({ "model": "m", "input": "Hi", "background": true, "stream": stream });
     assert_eq!(refused(&request(false)).0, "background");
+    // Such a name is that of a field inside an object, once it is told to an adapter.
+    for name in ["text.verbosity", "reasoning.summary"] {
+        let body = json!({ "model": "m", "input": "Hi", "text": {"verbosity": "low"}, name: 7 });
+        assert_eq!(refused(&body).0, name);
+    }
     let ResponsesRequest { chat, asked } = parse(&request(true));
     assert_eq!(fields(&chat.extra), json!({ "background": true }));
     assert!(asked.concerns(&warning("extra.background")).is_err());

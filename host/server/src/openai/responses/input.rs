@@ -30,6 +30,8 @@ use crate::{
     openai::request::{Content, audio, json, keep, other_part},
 };
 
+const ITEM_REFERENCE: &str = "item_reference";
+
 /// Between paragraphs of thinking that come as several parts.
 const BETWEEN_SUMMARIES: &str = "\n\n";
 
@@ -85,10 +87,10 @@ impl Input {
                 }
             }
             Item::Other { kind, value } => {
-                self.refers |= kind == "item_reference";
-                let results = kind.ends_with("_output") || kind.ends_with("_response");
+                self.refers |= kind == ITEM_REFERENCE;
+                let result = is_result(&kind);
                 let part = PartBody::Other { kind, value }.into();
-                match results {
+                match result {
                     true => self.push(Role::User, vec![part], Vec::new()),
                     false => self.own(part),
                 }
@@ -110,8 +112,10 @@ impl Input {
 
     /// A message of the model's own. Fields of its own need a message of its own.
     fn said(&mut self, parts: Vec<Part>, extra: Vec<Field>) {
-        let is_content = |part: &Part| {
-            matches!(part.body, PartBody::Text(_) | PartBody::Refusal(_) | PartBody::Media(_))
+        let is_content = |part: &Part| match &part.body {
+            PartBody::Text(_) | PartBody::Refusal(_) | PartBody::Media(_) => true,
+            PartBody::Other { kind, .. } => is_part(kind),
+            _ => false,
         };
         match self.messages.last_mut() {
             Some(last)
@@ -186,7 +190,7 @@ impl<'de> Read<'de> for Item {
         let kind = match (kind.kind, kind.role, kind.id) {
             (Some(kind), ..) => kind,
             (None, Some(_), _) => "message".into(),
-            (None, None, Some(_)) => "item_reference".into(),
+            (None, None, Some(_)) => ITEM_REFERENCE.into(),
             (None, None, None) => return Err(reader.reject(&["type"], "missing")),
         };
         match &*kind {
@@ -198,13 +202,23 @@ impl<'de> Read<'de> for Item {
                 Err(reader.reject(&["type"], "control characters aren't allowed here"))
             }
             // As an item it would be sent as a part of a message that nobody wrote.
-            kind if kind.starts_with("input_") || kind.starts_with("output_") => {
+            kind if is_part(kind) => {
                 let why = format!("'{kind}' is a part of a message, not an item");
                 Err(reader.reject(&["type"], why))
             }
             kind => Ok(Self::Other { kind: kind.to_owned(), value: raw.to_owned().into() }),
         }
     }
+}
+
+/// Whether an item of this type is what a tool found, and no word of the model's.
+fn is_result(kind: &str) -> bool {
+    kind.ends_with("_output") || kind.ends_with("_response")
+}
+
+/// Whether what is of this type stands in a message, known or not; otherwise it is an item.
+fn is_part(kind: &str) -> bool {
+    kind.starts_with("input_") || kind.starts_with("output_")
 }
 
 impl WireMessage {
@@ -228,6 +242,18 @@ impl WireMessage {
             return Err(reader.reject(&["content"], "expected a string or a list of parts"));
         };
         let (parts, mut extra) = (content.into_parts(), self.extra);
+        // It would be sent as an item: what nobody here knows is told apart by its type alone.
+        let item = |part: &Part| match &part.body {
+            PartBody::Other { kind, .. } => {
+                !is_part(kind)
+                    && (role == Role::Assistant || is_result(kind) || kind == ITEM_REFERENCE)
+            }
+            _ => false,
+        };
+        if let Some(at) = parts.iter().position(item) {
+            let why = "as far as its type tells, an item of its own";
+            return Err(reader.reject(&[&format!("content[{at}]"), "type"], why));
+        }
         keep_identity(self.id, self.status, &mut extra);
         Ok(Item::Message { role, parts, extra })
     }

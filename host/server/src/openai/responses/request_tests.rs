@@ -485,6 +485,14 @@ fn mistakes_are_told_with_their_path() {
             json!({ "role": "user", "content": [{ "type": "message", "role": "system" }] }),
             "content[0].type",
         ),
+        (
+            json!({ "role": "assistant", "content": [{ "type": "later", "x": 1 }] }),
+            "content[0].type",
+        ),
+        (
+            json!({ "role": "user", "content": [{ "type": "shell_output", "x": 1 }] }),
+            "content[0].type",
+        ),
     ] {
         let body = json!({ "model": "m", "input": [{ "role": "user", "content": "a" }, item] });
         let (param, message) = refused(&body);

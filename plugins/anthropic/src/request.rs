@@ -553,6 +553,8 @@ fn parts<'a>(
         let body = match &part.body {
             PartBody::Text(text) | PartBody::Refusal(text) => {
                 if text.blank {
+                    let message = "Anthropic refuses texts of nothing, so it isn't sent.";
+                    out.dropped_fields(&part.extra, message);
                     continue;
                 }
                 BlockBody::Text { text: &text.value }

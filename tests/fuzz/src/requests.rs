@@ -185,6 +185,15 @@ fn ask_chat(own: &str, chat: Chat, body: &[u8], again: impl Fn(&[u8]) -> Result<
 /// A chat in a form in which spellings of the same are the same. Adapters may add fields.
 fn plain(chat: &Chat, original: &Chat) -> String {
     let mut chat = chat.clone();
+    // A text of nothing is as good as none; Anthropic refuses spaces alone as well.
+    let spaces = chat.dialect == Dialect::AnthropicMessages;
+    let nothing = |text: &str| text.is_empty() || spaces && text.trim().is_empty();
+    for message in &mut chat.messages {
+        message.parts.retain(|part| {
+            let empty = matches!(&part.body, PartBody::Text(text) if nothing(text));
+            !empty || part.cache.is_some() || !part.extra.is_empty()
+        });
+    }
     if chat.dialect == Dialect::AnthropicMessages {
         chat.messages = joined(chat.messages);
         // The default: adapters leave it out.

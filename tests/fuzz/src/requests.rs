@@ -218,6 +218,10 @@ fn plain(chat: &Chat, original: &Chat) -> String {
     }
     if let Format::Schema(schema) = &mut chat.format {
         schema.schema = plain_schema(&schema.schema);
+        // Vendors want a name; one that has none is given this.
+        if schema.name.is_empty() {
+            schema.name = "answer".to_owned();
+        }
     }
     if chat.tools.is_empty() {
         (chat.tool_choice, chat.parallel_tool_calls) = (None, None);

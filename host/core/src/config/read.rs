@@ -583,10 +583,18 @@ impl<'t> Reader<'t> {
     }
 
     fn adapter(&self, field: &Field<'t>) -> Option<AdapterName> {
-        let text = self.literal(field, "Write the adapter's name, as `adapter: ollama`.")?;
-        AdapterName::new(text)
-            .inspect_err(|_| self.bad_name(&field.path, self.place(field.node), text))
-            .ok()
+        self.name(field, "Write the adapter's name, as `adapter: ollama`.", AdapterName::new)
+    }
+
+    /// A name of one kind.
+    fn name<T>(
+        &self,
+        field: &Field<'t>,
+        form: &str,
+        read: impl FnOnce(&str) -> Result<T, BadName>,
+    ) -> Option<T> {
+        let text = self.literal(field, form)?;
+        read(text).inspect_err(|_| self.bad_name(&field.path, self.place(field.node), text)).ok()
     }
 
     fn model_name(&self, field: &Field<'t>) -> Option<ModelName> {
@@ -961,7 +969,7 @@ impl<'t> Reader<'t> {
 
     fn named_key(&self, field: &Field<'t>, form: &str) -> Option<NamedKey> {
         if !matches!(field.node.value, Value::Map(_)) {
-            return Some(NamedKey { name: self.key_name(field, form)?, source: None });
+            return Some(NamedKey { name: self.name(field, form, KeyName::new)?, source: None });
         }
         let mut section = self.section(field, form)?;
         section.secret = true;
@@ -976,21 +984,11 @@ impl<'t> Reader<'t> {
             self.report(field, "a key without a `name`", form);
             return None;
         };
-        Some(NamedKey { name: self.key_name(&given, form)?, source: env.or(file) })
-    }
-
-    fn key_name(&self, field: &Field<'t>, form: &str) -> Option<KeyName> {
-        let text = self.literal(field, form)?;
-        KeyName::new(text)
-            .inspect_err(|_| self.bad_name(&field.path, self.place(field.node), text))
-            .ok()
+        Some(NamedKey { name: self.name(&given, form, KeyName::new)?, source: env.or(file) })
     }
 
     fn account(&self, field: &Field<'t>) -> Option<AccountName> {
-        let text = self.literal(field, "As in `account: our-team`.")?;
-        AccountName::new(text)
-            .inspect_err(|_| self.bad_name(&field.path, self.place(field.node), text))
-            .ok()
+        self.name(field, "As in `account: our-team`.", AccountName::new)
     }
 
     fn models(&self, field: &Field<'t>) -> Option<Vec<Model>> {

@@ -536,18 +536,16 @@ impl Book {
             opened = pair.breaker.failed(holds.model, trouble.symptom, now, options, source);
         }
         pair.breaker.leave(holds.model);
-        let concerned: &mut dyn FnMut(&mut Breaker) = &mut |breaker| {
-            if begins {
-                breaker.slow_start(until, source);
-            } else {
-                breaker.slow_start_later(until);
-            }
-        };
-        match &trouble.reach {
-            Reach::Model => concerned(&mut pair.breaker),
+        let breaker = match &trouble.reach {
+            Reach::Model => Some(&mut pair.breaker),
+            Reach::Provider => Some(&mut known.breaker),
             // Which attempts come next with that key is for those who choose among the keys.
-            Reach::Key(_) => {}
-            Reach::Provider => concerned(&mut known.breaker),
+            Reach::Key(_) => None,
+        };
+        match breaker {
+            Some(breaker) if begins => breaker.slow_start(until, source),
+            Some(breaker) => breaker.slow_start_later(until),
+            None => {}
         }
         let cooled_model = (trouble.reach == Reach::Model).then_some(model);
         if begins {

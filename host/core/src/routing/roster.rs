@@ -276,17 +276,19 @@ impl Roster {
     /// The names on the way of this request that no provider is configured to serve: those that tell
     /// their models themselves may.
     pub fn unlisted<'a>(&'a self, ask: &'a Ask) -> Vec<&'a ModelName> {
-        let targets = match self.route(&ask.model) {
-            Some((_, RouteState::Open(route))) => &route.candidates[..],
-            Some((_, RouteState::Refused(_))) => &[],
-            None => self.fallback.get(&ask.model).map(|targets| &targets[..]).unwrap_or_default(),
+        let unlisted = |name: &&ModelName| !self.by_model.contains_key(*name);
+        let (own, targets) = match self.route(&ask.model) {
+            Some((_, RouteState::Open(route))) => (None, &route.candidates[..]),
+            Some((_, RouteState::Refused(_))) => (None, &[][..]),
+            None => {
+                let targets = self.fallback.get(&ask.model);
+                (Some(&ask.model), targets.map(|targets| &targets[..]).unwrap_or_default())
+            }
         };
+        let own =
+            own.filter(unlisted).filter(|name| name.as_str() != AUTO && self.named(name).is_none());
         let plain = targets.iter().filter(|target| target.provider.is_none());
-        let routed = self.route(&ask.model).is_some();
-        let own = (!routed && ask.model.as_str() != AUTO && self.named(&ask.model).is_none())
-            .then_some(&ask.model);
-        let names = own.into_iter().chain(plain.map(|target| &target.model));
-        names.filter(|name| !self.by_model.contains_key(*name)).collect()
+        own.into_iter().chain(plain.map(|target| &target.model).filter(unlisted)).collect()
     }
 
     fn targets(

@@ -19,6 +19,7 @@ mod cli;
 mod config;
 mod conservation;
 mod credentials;
+mod dns;
 mod egress;
 mod faults;
 mod frozen;

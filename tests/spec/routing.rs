@@ -3,7 +3,10 @@
 //! Each test has two scripted vendors of one protocol behind providers `first` and `second`. What a
 //! vendor does is in the model's name, so a route names who fails how.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use serde_json::{Value, json};
 
@@ -12,7 +15,7 @@ use crate::support::{
     gateway::{Gateway, Setup},
     http::{Answer, Caller},
     run,
-    vendor::{Vendor, openai, reply_json},
+    vendor::{Recorded, Vendor, openai, reply_json},
     word,
 };
 
@@ -135,12 +138,88 @@ fn one_that_does_not_begin_is_left_for_another_in_good_time() {
         assert_eq!(all.ends, 1);
         assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
         pair.first.wait_for_disconnect(&word, Duration::from_secs(1)).await;
+        let answer = pair.gateway.caller().chat("r", "hello").await;
+        let tried = answer.header("x-keyward-tried");
+        assert_eq!(tried, Some("first/hang=timeout, second/plain-model=answered"));
     });
 }
 
 #[test]
-fn a_whole_answer_is_watched_where_that_is_wanted_and_is_whole_all_the_same() {
-    let more = "routing: {patience: 500ms, watch: true}\n";
+fn one_that_begins_late_answers_all_the_same_if_nobody_else_does_before() {
+    let _alone = crate::support::by_itself();
+    let late = route("late-1500", "hang") + "routing: {patience: 500ms}\n";
+    let pair = pair(&late);
+    run(async {
+        let word = word("late");
+        let answer = pair.gateway.caller().chat("r", &word).await;
+        assert_eq!(answer.said(), format!("You said: {word}"));
+        let tried = answer.header("x-keyward-tried");
+        assert_eq!(tried, Some("second/hang=overtaken, first/late-1500=answered"));
+        pair.second.wait_for_disconnect(&word, Duration::from_secs(1)).await;
+        // What is known to be slow isn't silent yet.
+        let answer = pair.gateway.caller().chat("r", "hello").await;
+        assert_eq!(answer.header("x-keyward-attempts"), Some("1"));
+        assert_eq!(pair.second.requests().len(), 1);
+    });
+}
+
+#[test]
+fn a_whole_answer_of_which_a_part_came_is_asked_for_elsewhere() {
+    let _alone = crate::support::by_itself();
+    for (stops, how) in [("silence", "timeout"), ("cut", "unavailable")] {
+        let pair = pair(&(route(stops, "plain-model") + "routing: {patience: 500ms}\n"));
+        run(async {
+            let word = word("part");
+            let began = Instant::now();
+            let answer = pair.gateway.caller().chat("r", &word).await;
+            assert_eq!(answer.said(), format!("You said: {word}"), "once, and whole");
+            assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+            let tried = format!("first/{stops}={how}, second/plain-model=answered");
+            assert_eq!(answer.header("x-keyward-tried"), Some(tried.as_str()));
+        });
+    }
+}
+
+#[test]
+fn a_provider_may_have_a_patience_of_its_own() {
+    let _alone = crate::support::by_itself();
+    let own = "    timeouts: {patience: 20s}\n";
+    let more = route("late-1500", "plain-model") + "routing: {patience: 200ms}\n";
+    let pair = pair_with(own, &more);
+    run(async {
+        let answer = pair.gateway.caller().chat("r", "hello").await;
+        assert_eq!(answer.header("x-keyward-provider"), Some("first"));
+        assert!(pair.second.requests().is_empty());
+    });
+}
+
+#[test]
+fn a_vendor_that_refuses_to_stream_is_asked_for_the_whole_answer_and_not_again_for_a_stream() {
+    let pair = pair(&route("streamless", "plain-model"));
+    run(async {
+        let asked = |stream: bool| {
+            let streams = |request: &&Arc<Recorded>| (request.json()["stream"] == true) == stream;
+            pair.first.requests().iter().filter(streams).count()
+        };
+        for (tried, times) in
+            [("first/streamless=invalid-request, first/streamless=answered", 1), ("", 2)]
+        {
+            let answer = pair.gateway.caller().chat("r", "hello").await;
+            assert_eq!(answer.said(), "You said: hello");
+            assert_eq!(answer.header("x-keyward-tried").unwrap_or_default(), tried);
+            assert_eq!((asked(true), asked(false)), (1, times));
+        }
+        // Who asks for a stream hears the vendor's own words.
+        let body = ask("r", "hello", true);
+        let refused = pair.gateway.caller().post("/v1/chat/completions", &body).await;
+        assert_eq!((refused.status, asked(true)), (400, 2), "{}", refused.text());
+        assert!(pair.second.requests().is_empty());
+    });
+}
+
+#[test]
+fn a_whole_answer_is_watched_unless_that_is_not_wanted_and_is_whole_all_the_same() {
+    let more = "routing: {patience: 500ms}\n";
     let pair = pair(&(route("hang", "tools") + more));
     run(async {
         let mut body = ask("r", &word("watched"), false);
@@ -167,6 +246,13 @@ fn a_whole_answer_is_watched_where_that_is_wanted_and_is_whole_all_the_same() {
         assert_eq!(pair.first.requests().last().unwrap().json()["stream"], true);
         assert_eq!(streamed.json()["choices"], alone.json()["choices"]);
         assert_eq!(streamed.json()["usage"], alone.json()["usage"]);
+
+        pair.gateway.configure(&other.replace("patience: 500ms", "watch: false"));
+        eventually("the new setting", Duration::from_secs(5), async || {
+            pair.gateway.caller().post("/v1/chat/completions", &body).await;
+            (pair.first.requests().last().unwrap().json()["stream"] != true).then_some(())
+        })
+        .await;
     });
 }
 
@@ -299,8 +385,10 @@ fn what_nobody_else_can_go_on_with_ends_with_its_error() {
 
 #[test]
 fn a_slow_one_is_hedged_only_where_that_is_wanted_and_the_loser_is_cancelled() {
-    for (hedge, asked) in [("", 0), ("routing: {hedge: {after: 200ms}}\n", 1)] {
-        let pair = pair(&format!("{}{hedge}", route("slow-1500", "plain-model")));
+    let hedge = ", hedge: {after: 200ms}";
+    for (hedge, asked) in [("", 0), (hedge, 1)] {
+        let routing = format!("routing: {{watch: false{hedge}}}\n");
+        let pair = pair(&(route("slow-1500", "plain-model") + &routing));
         run(async {
             let word = word("hedged");
             let answer = pair.gateway.caller().chat("r", &word).await;

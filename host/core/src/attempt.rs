@@ -20,10 +20,11 @@ use crate::{
     cache::{CacheUse, Keeping},
     catalog::Provider,
     contract::{self, Event},
+    health::Took,
     ids::RequestId,
     metering::{Outcome, Reservation, TokenUsage, Tokens},
     operation::Operation,
-    routing::leave::Leave,
+    routing::{carry, leave::Leave},
     tape::Tape,
 };
 
@@ -58,6 +59,12 @@ pub(crate) struct Attempt {
     /// Absent where nobody was asked for leave. Health hears of an attempt when its content begins
     /// and if it fails.
     leave: Option<Leave>,
+    /// Whether the answer comes in pieces.
+    streams: bool,
+    /// After so long without content it counts as failed if it is dropped.
+    patience: Option<Duration>,
+    /// When content came last.
+    heard: Instant,
     /// Where the answer is kept when it has ended in order.
     keeping: Option<Keeping>,
     cache: Option<CacheUse>,
@@ -90,6 +97,9 @@ impl Attempt {
                 spent: TokenUsage::default(),
                 began,
                 leave,
+                streams: matches!(operation, Operation::Chat(chat) if chat.stream),
+                patience: None,
+                heard: began,
                 keeping: None,
                 cache: None,
             }),
@@ -127,9 +137,17 @@ impl Attempt {
             spent: TokenUsage::default(),
             began: Instant::now(),
             leave: None,
+            streams: false,
+            patience: None,
+            heard: Instant::now(),
             keeping: None,
             cache: None,
         }
+    }
+
+    /// Another one is asked beside it once it is silent for so long.
+    pub fn expect_within(&mut self, patience: Option<Duration>) {
+        self.patience = patience;
     }
 
     /// The answer may be kept.
@@ -215,11 +233,16 @@ impl Attempt {
         }
         if events.iter().any(is_content) {
             reservation.first_token();
-            let after = self.began.elapsed();
-            if let Some(leave) = &mut self.leave {
-                leave.began(after, Instant::now());
-            }
+            self.heard = Instant::now();
+            self.has_begun();
         }
+    }
+
+    fn has_begun(&mut self) {
+        let Some(leave) = &mut self.leave else { return };
+        let after = self.began.elapsed();
+        let took = if self.streams { Took::Stream(after) } else { Took::Whole(after) };
+        leave.began(took, Instant::now());
     }
 
     /// Writes the row, once.
@@ -229,9 +252,8 @@ impl Attempt {
         let failed = matches!(outcome, Outcome::Failed { .. });
         reservation.requests(self.source.requests());
         // What ends in order without content was served as well.
-        let after = self.began.elapsed();
-        if let (Some(leave), Outcome::Ok) = (&mut self.leave, outcome) {
-            leave.began(after, Instant::now());
+        if outcome == Outcome::Ok {
+            self.has_begun();
         }
         let counted = self.vendor_counted && !self.source.usage_is_doubtful();
         if failed && self.answer_bytes == 0 && !counted {
@@ -256,7 +278,13 @@ impl Attempt {
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        self.settle(Outcome::Cancelled);
+        let late = self.patience.filter(|patience| self.heard.elapsed() >= *patience);
+        match (&self.leave, late) {
+            (Some(leave), Some(patience)) if self.reservation.is_some() => {
+                self.fail(&carry::silent(leave.provider(), patience));
+            }
+            _ => self.settle(Outcome::Cancelled),
+        }
     }
 }
 

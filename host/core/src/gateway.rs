@@ -35,7 +35,7 @@ use tokio::sync::Mutex;
 pub use self::{answer::Answer, models::ListedModel, operating::Steer, recording::Recorded};
 use self::{
     carrying::{Begun, Carrying},
-    leaving::{Pending, Tallied, Tally},
+    leaving::Pending,
     models::Listing,
     relay::Relay,
     view::View,
@@ -45,9 +45,10 @@ use crate::{
     audit::AuditLog,
     batch::Batches,
     cache::{Cache, CacheControl, CacheUse},
-    catalog::{Catalog, Provider, ProviderState, Snapshot},
+    catalog::{Catalog, Provider, ProviderState, Shared, Snapshot},
     config::{Broken, Config, ConfigError, Watcher},
     contract::Event,
+    egress::Dns,
     exchange::Exchange,
     failure::Attempts,
     health::Health,
@@ -56,8 +57,8 @@ use crate::{
     operation::{Chat, CountTokens, Embed, Field, Operation},
     privacy::Piece,
     routing::{
-        self, Ask, Candidate, Decision, Needs, Sensitive,
-        carry::{Budget, Carried},
+        Ask, Candidate, Decision, Needs, Sensitive,
+        carry::{Budget, Carried, Carry},
         hedge::Allowance,
         journal::{Ended, Journal, Routed},
     },
@@ -102,6 +103,8 @@ pub struct Options {
     pub worker: Worker,
     /// Exchanges open at once; [`DEFAULT_SLOTS`] for a server.
     pub slots: u32,
+    /// Who looks names up: [`SystemDns`](crate::egress::SystemDns), as a rule.
+    pub dns: Arc<dyn Dns>,
 }
 
 /// Why a gateway can't start.
@@ -171,7 +174,7 @@ impl Gateway {
     /// If another process owns the data folder, the configuration can't be used, or the sandbox
     /// can't be set up. A provider or plugin that can't be used is no error: the snapshot says why.
     pub async fn start(options: Options) -> Result<Self, StartError> {
-        let Options { paths, worker, slots } = options;
+        let Options { paths, worker, slots, dns } = options;
         let file = paths.config.clone();
         let loaded = blocking(move || Config::load(&file)).await??;
         let config = Arc::clone(&loaded.config);
@@ -195,7 +198,8 @@ impl Gateway {
         let (saved, from) = (health.clone(), Arc::clone(&store));
         blocking(move || watching::restore(&saved, &*from)).await?;
         let watcher = Watcher::start(paths.config, loaded);
-        let catalog = Catalog::start(watcher, paths.plugins, compiler, keys.clone()).await;
+        let shared = Shared { keys: keys.clone(), dns };
+        let catalog = Catalog::start(watcher, paths.plugins, compiler, shared).await;
         let inner = Inner {
             catalog,
             keys,
@@ -361,9 +365,10 @@ impl Gateway {
             made: 0,
             hold,
         };
-        let pending = Pending::new(&way, &self.inner.journal, began);
-        let Carried { answer, attempts, tried } = self.carry_tallied(&way, &pending.tally).await;
-        pending.over();
+        let (budget, carrying) = self.carrying(&way);
+        let carry = Carry::new(&decision, &budget, way.is_watched(), began);
+        let pending = Pending::new(&way, &self.inner.journal, began, carry);
+        let Carried { answer, attempts, tried } = pending.run(&carrying).await;
         let ended = match &answer {
             Ok(_) => Ended::Answered,
             Err(Failure { kind, fault, .. }) => Ended::Failed { kind: *kind, fault: *fault },
@@ -410,10 +415,11 @@ impl Gateway {
 
     /// Tries the candidates of a decision within what is left of the request's budget.
     async fn carry(&self, way: &Way<'_>) -> Carried<Begun> {
-        self.carry_tallied(way, &Tally::new(Instant::now())).await
+        let (budget, carrying) = self.carrying(way);
+        Carry::new(way.decision, &budget, way.is_watched(), Instant::now()).run(&carrying).await
     }
 
-    async fn carry_tallied(&self, way: &Way<'_>, tally: &Tally) -> Carried<Begun> {
+    fn carrying<'a>(&'a self, way: &'a Way<'a>) -> (Budget, Carrying<'a>) {
         let routing = &way.snapshot.config.routing;
         let again = way.made > 0;
         let budget = Budget {
@@ -426,9 +432,7 @@ impl Gateway {
             hedge: routing.hedge.as_ref().filter(|_| !again).map(|hedge| hedge.after),
         };
         let deadline = Instant::now() + routing.time;
-        let carrying = Tallied { carrying: Carrying { gateway: self, way, deadline }, tally };
-        let watched = way.streamed || routing.watch && matches!(way.operation, Operation::Chat(_));
-        routing::carry::carry(&carrying, way.decision, &budget, watched).await
+        (budget, Carrying { gateway: self, way, deadline })
     }
 
     /// For names that nobody is configured to serve, providers that tell their models themselves are
@@ -478,6 +482,14 @@ struct Way<'a> {
     made: u32,
     /// So long is the beginning of the answer held back.
     hold: Option<Duration>,
+}
+
+impl Way<'_> {
+    /// Whether the answer is expected to begin early, because it is streamed or can be.
+    fn is_watched(&self) -> bool {
+        let watch = self.snapshot.config.routing.watch;
+        self.streamed || watch && matches!(self.operation, Operation::Chat(_))
+    }
 }
 
 /// The day whose prices hold.

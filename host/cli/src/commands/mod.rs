@@ -11,10 +11,11 @@ mod serve;
 mod table;
 mod usage;
 
-use std::process::ExitCode;
+use std::{process::ExitCode, sync::Arc};
 
 use anyhow::Context;
 use keyward::{
+    egress::SystemDns,
     gateway::{Gateway, Options, Paths},
     sandbox::Worker,
 };
@@ -53,6 +54,7 @@ pub async fn open_gateway(places: &Places, slots: u32) -> anyhow::Result<Gateway
         },
         worker: Worker::Child { program, arguments: vec![COMPILE_WORKER.into()] },
         slots,
+        dns: Arc::new(SystemDns::default()),
     };
     Ok(Gateway::start(options).await?)
 }

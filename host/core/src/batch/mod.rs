@@ -37,7 +37,7 @@ use crate::{
     config::Batching,
     contract::{Embedding, Event, Usage},
     exchange::Exchange,
-    health::Health,
+    health::{Health, Took},
     ids::RequestId,
     metering::{Estimate, Meter, Outcome, Reservation, TokenUsage, Tokens},
     operation::{Embed, Operation},
@@ -293,7 +293,7 @@ impl Batch {
         };
         let ended = match ended {
             Some(Ok(())) => {
-                leave.began(began.elapsed(), Instant::now());
+                leave.began(Took::Whole(began.elapsed()), Instant::now());
                 Ended::Answered
             }
             Some(Err(failure)) => {

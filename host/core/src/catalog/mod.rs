@@ -30,6 +30,7 @@ use crate::{
 
 pub use credential::KeyStatus;
 pub use grant::usual_variable;
+pub(crate) use provider::Shared;
 pub use provider::{Origin, Provider};
 pub use watcher::Catalog;
 

@@ -1,9 +1,9 @@
 //! A provider: an adapter bound to what the operator configured and granted.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -47,17 +47,21 @@ const DEFAULT_CONCURRENCY: u32 = 512;
 const DEFAULT_QUEUE: u32 = 256;
 const DEFAULT_WAIT: Duration = Duration::from_secs(5);
 
+/// Models of one provider that are known not to stream; those of OpenAI that don't are a handful.
+const MAX_STREAMLESS: usize = 64;
+
 /// Counts what [`Provider::bind`] made.
 static BINDINGS: AtomicU64 = AtomicU64::new(0);
 
 /// What all providers of a gateway use together.
 #[derive(Clone)]
-pub(super) struct Shared {
+pub(crate) struct Shared {
     pub keys: KeyResolver,
     pub dns: Arc<dyn Dns>,
 }
 
-/// Shared by all exchanges with this provider; never changes.
+/// Shared by all exchanges with this provider. But for what is found out of its models, it never
+/// changes.
 pub struct Provider {
     pub name: ProviderName,
     pub kind: ProviderKind,
@@ -73,7 +77,11 @@ pub struct Provider {
     pub cache: Option<config::AnswerCache>,
     /// Whether embeddings requests are put together and cut.
     pub batch: Option<config::Batching>,
+    /// How long an answer may take to begin while another provider is left, if it is its own.
+    pub patience: Option<Duration>,
     models: Vec<ModelName>,
+    /// Models that were found to answer in one piece alone.
+    streamless: Mutex<HashSet<ModelName>>,
     /// What else callers may say for a model.
     aliases: HashMap<ModelName, ModelName>,
     /// What the configuration says of models; empty if it lists none.
@@ -153,7 +161,9 @@ impl Provider {
             binding: BINDINGS.fetch_add(1, Ordering::Relaxed),
             cache: configured.cache.clone(),
             batch: configured.batch.clone(),
+            patience: configured.timeouts.patience,
             models,
+            streamless: Mutex::default(),
             aliases,
             configured: configured.models.clone(),
             facts: Arc::new(models::all_facts(&configured.models, &descriptor.models)),
@@ -288,6 +298,25 @@ impl Provider {
     /// Which credentials this provider uses, and where each comes from.
     pub fn key_status(&self) -> Vec<KeyStatus> {
         self.credentials().flat_map(|credential| credential.status(&self.keys)).collect()
+    }
+
+    /// Whether a model may be asked for a stream where nobody but the host wants one.
+    pub(crate) fn may_stream(&self, model: &ModelName) -> bool {
+        !self.streamless().contains(model)
+    }
+
+    /// The vendor refused to stream an answer of this model.
+    pub(crate) fn refused_to_stream(&self, model: &ModelName) {
+        let mut streamless = self.streamless();
+        // Callers may name any model.
+        if streamless.len() >= MAX_STREAMLESS {
+            streamless.clear();
+        }
+        streamless.insert(model.clone());
+    }
+
+    fn streamless(&self) -> MutexGuard<'_, HashSet<ModelName>> {
+        self.streamless.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Its keys, where it has several.
@@ -428,7 +457,7 @@ fn client_options(
     dns: &Arc<dyn Dns>,
 ) -> Result<ClientOptions, String> {
     let mut options = ClientOptions::of(kind);
-    let config::Timeouts { connect, first_byte, idle, total } = configured.timeouts;
+    let config::Timeouts { connect, first_byte, patience: _, idle, total } = configured.timeouts;
     let usual = options.timeouts;
     options.timeouts = Timeouts {
         connect: connect.unwrap_or(usual.connect),

@@ -22,12 +22,10 @@ use super::{
 };
 use crate::{
     config::{self, Config, State},
-    egress::SystemDns,
     ids::{AdapterName, ProviderName},
     privacy::Detectors,
     routing::{self, Roster, RouteState, gate::Gate},
     sandbox::{Compiler, Limits},
-    vault::KeyResolver,
     watch::DirWatch,
 };
 
@@ -40,11 +38,11 @@ pub struct Catalog {
 
 impl Catalog {
     /// Loads the plugins once, then follows them and the configuration.
-    pub async fn start(
+    pub(crate) async fn start(
         config: config::Watcher,
         dir: PathBuf,
         compiler: Compiler,
-        keys: KeyResolver,
+        shared: Shared,
     ) -> Self {
         let mut states = config.subscribe();
         let mut folder = Folder::new(dir.clone());
@@ -53,7 +51,7 @@ impl Catalog {
         let mut maker = Maker {
             config: config.state(),
             plugins,
-            shared: Shared { keys, dns: Arc::new(SystemDns::default()) },
+            shared,
             bound: HashMap::new(),
             gates: HashMap::new(),
         };

@@ -1181,6 +1181,7 @@ impl<'t> Reader<'t> {
         let timeouts = Timeouts {
             connect: section.read("connect", Self::duration),
             first_byte: section.read("first_byte", Self::duration),
+            patience: section.read("patience", Self::duration),
             idle: section.read("idle", Self::duration),
             total: section.read("total", Self::duration),
         };

@@ -79,13 +79,13 @@ pub struct Routing {
     /// No further attempt begins later than so long after the request came; 30s unless given.
     #[schemars(default, schema_with = "schema::optional_duration")]
     pub time: Duration,
-    /// How long a stream may take to begin while another candidate is left; 4s unless given. A
-    /// request for a whole answer waits as long as the provider's `timeouts` say, unless `watch` is on:
-    /// nobody can tell a long answer from a lost one.
+    /// How long a request waits for an answer to begin before another candidate is asked as well; 3s
+    /// unless given. A model that lately took longer has twice its usual time.
     #[schemars(default, schema_with = "schema::optional_duration")]
     pub patience: Duration,
     /// Whether whole answers are asked for as streams while another candidate is left, so that
-    /// `patience` holds for them as well. False unless given: streams take longer to read.
+    /// `patience` holds for them as well: nobody can tell a long answer from a lost one otherwise. True
+    /// unless given.
     #[schemars(with = "Option<bool>")]
     pub watch: bool,
     /// The longest wait for a provider that asks to be left alone, where nobody else can serve; 10s
@@ -114,8 +114,8 @@ impl Default for Routing {
             attempts: 4,
             retries: 2,
             time: Duration::from_secs(30),
-            patience: Duration::from_secs(4),
-            watch: false,
+            patience: Duration::from_secs(3),
+            watch: true,
             longest_wait: Duration::from_secs(10),
             fallback: IndexMap::new(),
             comparable: false,

@@ -341,6 +341,10 @@ pub struct Timeouts {
     /// From the request sent to the first byte of the answer.
     #[schemars(default, schema_with = "schema::optional_duration")]
     pub first_byte: Option<Duration>,
+    /// In place of `routing: {patience}`: how long an answer may take to begin before another candidate
+    /// is asked as well. Longer for models that think before they speak, or have to be loaded first.
+    #[schemars(default, schema_with = "schema::optional_duration")]
+    pub patience: Option<Duration>,
     /// Between two pieces of an answer.
     #[schemars(default, schema_with = "schema::optional_duration")]
     pub idle: Option<Duration>,

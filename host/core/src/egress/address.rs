@@ -195,14 +195,16 @@ pub enum AddressError {
     Failed { host: String, source: io::Error },
 }
 
-/// Looks names up. Tests put their own in the place of [`SystemDns`].
-pub trait Dns: Send + Sync + 'static {
+/// Looks names up, for all providers of a gateway: [`SystemDns`], unless whoever embeds it has another.
+/// Whatever it finds, only addresses that a provider may be on are dialled.
+pub trait Dns: fmt::Debug + Send + Sync + 'static {
     fn lookup<'a>(&'a self, host: &'a str) -> Lookup<'a>;
 }
 
 pub type Lookup<'a> = Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send + 'a>>;
 
 /// The resolver of the operating system. One for the process: it bounds the threads that wait.
+#[derive(Debug)]
 pub struct SystemDns {
     permits: Arc<Semaphore>,
 }
@@ -307,6 +309,7 @@ mod tests {
     const EXTERNAL: Policy = Policy { kind: ProviderKind::External, encrypted: true };
     const LOCAL: Policy = Policy { kind: ProviderKind::Local, encrypted: false };
 
+    #[derive(Debug)]
     struct Scripted(Vec<IpAddr>);
 
     impl Dns for Scripted {
@@ -452,6 +455,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_dead_resolver_costs_its_deadline() {
+        #[derive(Debug)]
         struct Dead;
         impl Dns for Dead {
             fn lookup<'a>(&'a self, _: &'a str) -> Lookup<'a> {

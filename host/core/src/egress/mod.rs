@@ -26,7 +26,7 @@ pub mod retry_after;
 pub mod target;
 mod transport;
 
-pub use address::{Dns, SystemDns};
+pub use address::{Dns, Lookup, SystemDns};
 pub use client::{BodyLimits, Client, ClientOptions, Outgoing, Response, Timeouts};
 pub use connections::{ClientError, IDLE_CONNECTION, MAX_IDLE};
 pub use credential::{BadCredential, Injection};

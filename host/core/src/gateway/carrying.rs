@@ -5,8 +5,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::time::timeout;
-
 use super::{Gateway, Way, ready, today};
 use crate::{
     Failure, FailureKind, Fault,
@@ -28,6 +26,24 @@ use crate::{
 /// The most of a stream's beginning that is held back, in bytes of events as counted by
 /// [`attempt::bytes`]: a page of text. What is longer goes to the caller, whatever time is left.
 const MAX_HELD: u64 = 64 * 1024;
+
+/// The most of a whole answer that came as a stream: as much as one may have that came whole.
+const MAX_WHOLE: u64 = 32 << 20;
+
+/// One that begins later than so many times its usual time is taken for silent, if that is longer than
+/// the patience that everyone has.
+const SLOW: u32 = 2;
+
+/// Whether a vendor's words are about having been asked for a stream.
+fn refuses_to_stream(failure: &Failure) -> bool {
+    use FailureKind::{InvalidRequest, Permission, Unsupported};
+    let Failure { kind, message, code, param, .. } = failure;
+    matches!(kind, InvalidRequest | Permission | Unsupported)
+        && [Some(message), code.as_ref(), param.as_ref()]
+            .into_iter()
+            .flatten()
+            .any(|text| text.to_ascii_lowercase().contains("stream"))
+}
 
 /// One request on its way.
 pub(super) struct Carrying<'a> {
@@ -103,7 +119,7 @@ impl Carrier for Carrying<'_> {
         let began = Instant::now();
         if provider.batch.is_some() && matches!(operation, Operation::Embed(_)) {
             // Who waits with others may be sent at any moment.
-            asked.sends();
+            asked.sends(self.now());
         }
         match inner.batches.join(joining).await {
             Joined::Answered(events) => {
@@ -124,45 +140,46 @@ impl Carrier for Carrying<'_> {
             deadline: self.deadline,
         };
         let leave = provider.leave(&asking, health).await?;
-        asked.sends();
+        asked.sends(self.now());
         let before = Instant::now();
-        let failed =
-            |failure: Failure| provider.stop(failure, &candidate.model, health, asked.keys);
+        let mut by_host = false;
         let reservation = inner.meter.reserve(&estimate).map_err(Stop::Failed)?;
         if let (Operation::Chat(chat), Some(_), false) =
             (&mut operation, asked.patience, self.way.streamed)
         {
             // Whoever asks for the whole gets it all the same.
             Arc::make_mut(chat).stream = true;
+            by_host = true;
         }
+        let failed = |failure: Failure| {
+            if by_host && refuses_to_stream(&failure) {
+                provider.refused_to_stream(&candidate.model);
+                return Stop::Whole(failure);
+            }
+            provider.stop(failure, &candidate.model, health, asked.keys)
+        };
         let id = call.id;
         let leave = Some(leave);
         let opened = Attempt::open(&provider, &operation, id, tokens, reservation, leave, None);
         let mut attempt = opened.await.map_err(failed)?;
         attempt.keep(keeping);
-        let first = match asked.patience {
-            Some(patience) => {
-                match timeout(
-                    patience + self.way.hold.unwrap_or_default(),
-                    self.begin(&mut attempt),
-                )
-                .await
-                {
-                    Ok(first) => first,
-                    Err(_) => {
-                        let message = format!(
-                            "'{}' didn't begin within {patience:?}, and another may serve it",
-                            provider.name
-                        );
-                        let failure = Failure::new(FailureKind::Timeout, Fault::Vendor, message);
-                        attempt.fail(&failure);
-                        Err(failure)
-                    }
-                }
-            }
-            None => self.begin(&mut attempt).await,
-        };
-        Ok(Begun { first: first.map_err(failed)?, attempt, before })
+        attempt.expect_within(asked.patience);
+        let first = self.begin(&mut attempt, asked).await.map_err(failed)?;
+        // From here on its pace is the caller's.
+        attempt.expect_within(None);
+        Ok(Begun { first, attempt, before })
+    }
+
+    fn patience(&self, candidate: &Candidate, usual: Duration) -> Option<Duration> {
+        let Way { snapshot, streamed, .. } = *self.way;
+        let Candidate { provider: name, model, .. } = candidate;
+        let provider = ready(snapshot, name).ok()?;
+        if !streamed && !provider.may_stream(model) {
+            return None;
+        }
+        let health = &self.gateway.inner.health;
+        let known = || health.stream_latency(name, model, Instant::now()).unwrap_or_default();
+        Some(provider.patience.unwrap_or_else(|| usual.max(known().saturating_mul(SLOW))))
     }
 
     fn outcome(&self, begun: &Begun) -> TriedOutcome {
@@ -190,23 +207,34 @@ impl Carrying<'_> {
         Ok(Begun { attempt: Attempt::kept(events, reservation), first: Vec::new(), before })
     }
 
-    /// The events up to the first content, and on for as long as the beginning is held back.
-    async fn begin(&self, attempt: &mut Attempt) -> Result<Vec<Event>, Failure> {
+    /// What its caller sees first. Of a stream that is the first content, and what comes for as long
+    /// as the beginning is held back. Of a whole answer it is all of it: one that breaks in the middle
+    /// can be asked for elsewhere.
+    async fn begin(&self, attempt: &mut Attempt, asked: &Asked) -> Result<Vec<Event>, Failure> {
         let mut first: Vec<Event> = Vec::new();
         let mut until: Option<Instant> = None;
         let mut held = 0;
-        loop {
-            let Some(events) = attempt.next().await else { return Ok(first) };
+        while let Some(events) = attempt.next().await {
             let mut events = events?;
             held += events.iter().map(attempt::bytes).sum::<u64>();
-            if until.is_none() && events.iter().any(is_content) {
-                until = Some(Instant::now() + self.way.hold.unwrap_or_default());
+            let now = Instant::now();
+            if events.iter().any(is_content) {
+                asked.hears(now);
+                until.get_or_insert_with(|| now + self.way.hold.unwrap_or_default());
             }
             first.append(&mut events);
             // Released by the first piece after the time: one that stalls in it is still elsewhere's.
-            if until.is_some_and(|until| Instant::now() >= until) || held > MAX_HELD {
-                return Ok(first);
+            let released = until.is_some_and(|until| now >= until) || held > MAX_HELD;
+            if self.way.streamed && released {
+                break;
+            }
+            if held > MAX_WHOLE {
+                let message = format!("its answer has more than {MAX_WHOLE} bytes");
+                let failure = Failure::new(FailureKind::MalformedAnswer, Fault::Vendor, message);
+                attempt.fail(&failure);
+                return Err(failure);
             }
         }
+        Ok(first)
     }
 }

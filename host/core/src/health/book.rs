@@ -14,7 +14,7 @@ use super::{
     backoff::{Source, share},
     breaker::{Breaker, Hold, Stand},
     cooldown::{CoolDown, CoolDowns},
-    latency::Latency,
+    latency::{Latencies, Took},
 };
 use crate::{
     FailureKind, Fault,
@@ -73,7 +73,7 @@ pub(super) struct Known {
 pub(super) struct Pair {
     pub breaker: Breaker,
     pub cool: CoolDown,
-    pub latency: Option<Latency>,
+    pub latency: Latencies,
     served: Option<Instant>,
     used: Instant,
 }
@@ -145,7 +145,7 @@ impl Pair {
         Self {
             breaker: Breaker::default(),
             cool: CoolDown::default(),
-            latency: None,
+            latency: Latencies::default(),
             served: None,
             used: now,
         }
@@ -153,7 +153,7 @@ impl Pair {
 
     /// The least worth keeping first.
     fn worth(&self) -> (bool, bool, Instant) {
-        (self.breaker.trying(), self.latency.is_some(), self.used)
+        (self.breaker.trying(), self.latency.is_known(), self.used)
     }
 }
 
@@ -292,7 +292,7 @@ impl Book {
         };
         let fares = |model: &&ModelName| {
             let pair = known.models.get(*model);
-            let latency = pair.and_then(|pair| pair.latency).and_then(|latency| latency.at(now));
+            let latency = pair.and_then(|pair| pair.latency.at(now));
             (self.stands(known, pair, now), latency)
         };
         models.iter().map(fares).collect()
@@ -346,7 +346,16 @@ impl Book {
         model: &ModelName,
         now: Instant,
     ) -> Option<Duration> {
-        self.providers.get(provider)?.models.get(model)?.latency?.at(now)
+        self.providers.get(provider)?.models.get(model)?.latency.at(now)
+    }
+
+    pub fn stream_latency(
+        &self,
+        provider: &ProviderName,
+        model: &ModelName,
+        now: Instant,
+    ) -> Option<Duration> {
+        self.providers.get(provider)?.models.get(model)?.latency.stream_at(now)
     }
 
     pub fn left(&mut self, provider: &ProviderName, model: &ModelName, holds: Holds) {
@@ -362,7 +371,7 @@ impl Book {
         provider: &ProviderName,
         model: &ModelName,
         holds: Holds,
-        first_content: Duration,
+        took: Took,
         now: Instant,
     ) {
         self.changes += 1;
@@ -383,10 +392,7 @@ impl Book {
             pair.used = pair.used.max(now);
             pair.served = pair.served.max(Some(now));
             pair.cool.served(now);
-            match &mut pair.latency {
-                Some(latency) => latency.add(first_content, now),
-                none => *none = Some(Latency::first(first_content, now)),
-            }
+            pair.latency.add(took, now);
             model_closed = pair.breaker.succeeded(holds.model, now, options, source);
         }
         if provider_closed {
@@ -869,7 +875,7 @@ impl Book {
                 forced_by: forced_by.clone(),
                 streak: pair.breaker.streak(),
                 recent: pair.breaker.counts(now, window),
-                latency: pair.latency.and_then(|latency| latency.at(now)),
+                latency: pair.latency.at(now),
                 served: pair.served,
             }));
         }

@@ -1,5 +1,9 @@
 //! How long until the first content, as one number that follows what happens.
 //!
+//! What a stream takes to begin and what a whole answer takes are two things: a model that begins
+//! within half a second may write for a minute. So there is a number of each ([`Latencies`]), and which
+//! of the two a provider is known by is that of its streams, if it had any.
+//!
 //! An exponentially weighted mean: a sample counts for at least [`WEIGHT`], and for the more the
 //! longer ago the last one was, because an old mean says little. What isn't used is forgotten
 //! gently: the number halves every [`HALF_LIFE`] without a sample, so that a provider that was slow
@@ -49,6 +53,47 @@ impl Latency {
     }
 }
 
+/// What an answer took until its first content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Took {
+    Stream(Duration),
+    /// The answer came all at once.
+    Whole(Duration),
+}
+
+/// Of one model of a provider.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Latencies {
+    pub stream: Option<Latency>,
+    pub whole: Option<Latency>,
+}
+
+impl Latencies {
+    pub fn add(&mut self, took: Took, now: Instant) {
+        let (mean, sample) = match took {
+            Took::Stream(sample) => (&mut self.stream, sample),
+            Took::Whole(sample) => (&mut self.whole, sample),
+        };
+        match mean {
+            Some(mean) => mean.add(sample, now),
+            none => *none = Some(Latency::first(sample, now)),
+        }
+    }
+
+    /// By which equals are told apart.
+    pub fn at(&self, now: Instant) -> Option<Duration> {
+        self.stream_at(now).or_else(|| self.whole?.at(now))
+    }
+
+    pub fn stream_at(&self, now: Instant) -> Option<Duration> {
+        self.stream?.at(now)
+    }
+
+    pub fn is_known(&self) -> bool {
+        self.stream.is_some() || self.whole.is_some()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,6 +119,18 @@ mod tests {
         let mut latency = Latency::first(200 * MS, now);
         latency.add(2_000 * MS, now + MEMORY);
         assert!(latency.at(now + MEMORY).unwrap() > 1_200 * MS);
+    }
+
+    #[test]
+    fn whole_answers_say_nothing_of_how_soon_a_stream_begins() {
+        let now = Instant::now();
+        let mut latencies = Latencies::default();
+        assert!(!latencies.is_known());
+        latencies.add(Took::Whole(9_000 * MS), now);
+        assert_eq!((latencies.at(now), latencies.stream_at(now)), (Some(9_000 * MS), None));
+        latencies.add(Took::Stream(300 * MS), now);
+        latencies.add(Took::Whole(20_000 * MS), now);
+        assert_eq!((latencies.at(now), latencies.stream_at(now)), (Some(300 * MS), Some(300 * MS)));
     }
 
     #[test]

@@ -49,6 +49,7 @@ pub use self::{
     book::{KEPT, MAX_PAIRS, MAX_PROVIDERS},
     breaker::{ASK_AGAIN, RAMP_FULL, RAMP_STEP},
     cooldown::{MAX_QUOTAS, Quota},
+    latency::Took,
     saved::Saved,
 };
 
@@ -378,7 +379,7 @@ impl Health {
         self.book().fit(provider, model, now)
     }
 
-    /// The mean time to first content of late, if anything was served in the last half hour.
+    /// The mean time to first content of late, of streams if there were any, if anything was served in the last half hour.
     pub fn latency(
         &self,
         provider: &ProviderName,
@@ -386,6 +387,16 @@ impl Health {
         now: Instant,
     ) -> Option<Duration> {
         self.book().latency(provider, model, now)
+    }
+
+    /// As [`Health::latency`], of streams alone.
+    pub fn stream_latency(
+        &self,
+        provider: &ProviderName,
+        model: &ModelName,
+        now: Instant,
+    ) -> Option<Duration> {
+        self.book().stream_latency(provider, model, now)
     }
 
     /// A failure after the first content, when the ticket was already given back as a success.
@@ -504,11 +515,11 @@ struct Holds {
 }
 
 impl Ticket {
-    /// The first content came after so long.
-    pub fn succeeded(mut self, first_content: Duration, now: Instant) {
+    /// The first content came.
+    pub fn succeeded(mut self, took: Took, now: Instant) {
         if let Some(holds) = self.holds.take() {
             let mut book = self.health.book();
-            book.succeeded(&self.provider, &self.model, holds, first_content, now);
+            book.succeeded(&self.provider, &self.model, holds, took, now);
         }
     }
 

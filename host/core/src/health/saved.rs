@@ -17,7 +17,7 @@ use super::{
     book::{Book, Cause, Manual},
     breaker::Breaker,
     cooldown::CoolDown,
-    latency::Latency,
+    latency::{Latencies, Latency},
 };
 use crate::{
     FailureKind,
@@ -58,6 +58,8 @@ struct SavedModel {
     cool_down: Option<SavedCoolDown>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     latency_ms: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    whole_latency_ms: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -96,18 +98,19 @@ fn cool_down(cool: &CoolDown, now: Instant) -> Option<SavedCoolDown> {
 
 impl Book {
     pub(super) fn save(&self, now: Instant, wall: SystemTime) -> Saved {
+        let ms = |latency: Option<Latency>| {
+            latency?.at(now).and_then(|latency| u64::try_from(latency.as_millis()).ok())
+        };
         let model = |(name, pair): (&ModelName, &super::book::Pair)| {
             let saved = SavedModel {
                 name: name.clone(),
                 open: open(&pair.breaker, now),
                 cool_down: cool_down(&pair.cool, now),
-                latency_ms: pair
-                    .latency
-                    .and_then(|latency| latency.at(now))
-                    .and_then(|latency| u64::try_from(latency.as_millis()).ok()),
+                latency_ms: ms(pair.latency.stream),
+                whole_latency_ms: ms(pair.latency.whole),
             };
-            let known =
-                saved.open.is_some() || saved.cool_down.is_some() || saved.latency_ms.is_some();
+            let timed = saved.latency_ms.or(saved.whole_latency_ms).is_some();
+            let known = saved.open.is_some() || saved.cool_down.is_some() || timed;
             known.then_some(saved)
         };
         let providers = self.providers.iter().map(|(name, known)| {
@@ -176,12 +179,14 @@ impl Book {
                 }
                 let pair = self.know_pair(&saved.name, &model.name, now);
                 // It fades while nobody is asked, a restart or not.
-                let faded = |ms| {
-                    let saved = Latency::first(Duration::from_millis(ms), now);
-                    saved.at(now.checked_add(passed)?)
+                let faded = |ms: Option<u64>| {
+                    let saved = Latency::first(Duration::from_millis(ms?), now);
+                    Some(Latency::first(saved.at(now.checked_add(passed)?)?, now))
                 };
-                let latency = model.latency_ms.and_then(faded);
-                pair.latency = latency.map(|latency| Latency::first(latency, now));
+                pair.latency = Latencies {
+                    stream: faded(model.latency_ms),
+                    whole: faded(model.whole_latency_ms),
+                };
                 if let Some(cool) = model.cool_down {
                     pair.cool = cooled(cool);
                 }

@@ -1,23 +1,25 @@
 //! Carries a decision out: one attempt after the other until one answers, within one budget.
 //!
-//! A failure that another provider may not have leads to the next candidate at once; waiting is for
-//! when nobody else is left. Then the candidates whose failure may pass are asked again, each no sooner
-//! than its vendor asked for, after a random time that doubles, if the budget has that time. A caller's
-//! own mistake ends it: it would be one everywhere.
+//! A failure that another provider may not have leads to the next candidate at once, and so does
+//! silence: who hasn't begun within the request's patience is still waited for, but the next one is
+//! asked beside it, and a moment later the one after that. The first that begins answers; the others
+//! are cancelled. When nobody else is left, the candidates whose failure may pass are asked again,
+//! each no sooner than its vendor asked for, after a random time that doubles, if the budget has that
+//! time. A caller's own mistake ends it: it would be one everywhere.
 //!
-//! Where hedging is on, the next candidate is asked as well when the one before takes its time; the
-//! first that begins answers, and the other is cancelled. At most two are asked at a time.
+//! Where hedging is on, the next candidate is asked as well when the one before merely takes its time.
 //!
 //! The budget counts attempts over all providers, keys, hedges and retries together, so a request costs vendors no
 //! more than [`Budget::attempts`], whatever fails. It knows nothing of adapters, connections or
 //! clocks: what it needs is a [`Carrier`], so that a simulation can drive it with thousands of faults.
+//!
+//! Costs: two names and an allocation for each attempt.
 
 use std::{
+    collections::VecDeque,
+    ops::ControlFlow,
     pin::{Pin, pin},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -35,6 +37,12 @@ use crate::{
     ids::{ModelName, ProviderName},
 };
 
+/// Once a request was kept waiting for its patience, each further candidate has this long before the
+/// one after it is asked as well: three that are silent and a fourth that answers stay within 5 s.
+pub(crate) const IMPATIENCE: Duration = Duration::from_millis(500);
+
+const LEFT: &str = "the caller left before the first content";
+
 /// What a request may spend on being answered.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Budget {
@@ -44,7 +52,7 @@ pub struct Budget {
     pub retries: u32,
     /// No attempt begins later than so long after the request came.
     pub time: Duration,
-    /// How long a watched attempt may take to its first content while another candidate is left.
+    /// How long a round may take to the first content before one more candidate is asked as well.
     pub patience: Duration,
     /// Nobody waits longer for a vendor than this, whatever it asks for.
     pub longest_wait: Duration,
@@ -56,7 +64,8 @@ pub struct Budget {
 pub(crate) trait Carrier: Clock + Sync {
     type Answer: Send;
 
-    /// One attempt, up to its first content.
+    /// One attempt, up to what its caller sees first: the first content, or all of it. Dropped, it is
+    /// cancelled.
     ///
     /// # Errors
     /// Why there is no answer.
@@ -65,6 +74,12 @@ pub(crate) trait Carrier: Clock + Sync {
         candidate: &Candidate,
         asked: &Asked,
     ) -> impl Future<Output = Result<Self::Answer, Stop>> + Send;
+
+    /// How long the candidate may take to its first content, where others have `usual`: more if it is
+    /// known to need more, and none if it can't be told from its silence that it fails.
+    fn patience(&self, _: &Candidate, usual: Duration) -> Option<Duration> {
+        Some(usual)
+    }
 
     /// What is told of an answer.
     fn outcome(&self, _: &Self::Answer) -> TriedOutcome {
@@ -85,26 +100,53 @@ pub(crate) trait Carrier: Clock + Sync {
 pub(crate) struct Asked {
     /// Which of the request's it is, from 1.
     pub number: u32,
-    /// How long it may take to its first content.
+    /// How long it may be silent. None where it is waited for in any case, as where nobody else could
+    /// be asked.
     pub patience: Option<Duration>,
     /// So many of the provider's keys failed in this round.
     pub keys: usize,
-    sent: AtomicBool,
+    heard: Mutex<Heard>,
+}
+
+#[derive(Debug, Default)]
+struct Heard {
+    sent: Option<Instant>,
+    /// When the last content came.
+    content: Option<Instant>,
 }
 
 impl Asked {
-    fn new(number: u32, patience: Option<Duration>, keys: usize) -> Self {
-        Self { number, patience, keys, sent: AtomicBool::new(false) }
-    }
-
     /// From here on it counts, whatever becomes of it.
-    pub fn sends(&self) {
-        self.sent.store(true, Ordering::Relaxed);
+    pub fn sends(&self, now: Instant) {
+        self.heard().sent.get_or_insert(now);
     }
 
-    pub fn is_sent(&self) -> bool {
-        self.sent.load(Ordering::Relaxed)
+    /// Content came of which the caller sees nothing yet, because it wants all of it or the beginning is
+    /// held back. From here on it is waited for, unless it falls silent again.
+    pub fn hears(&self, now: Instant) {
+        self.heard().content = Some(now);
     }
+
+    fn is_sent(&self) -> bool {
+        self.heard().sent.is_some()
+    }
+
+    /// Whether it has been silent for as long as it may be.
+    fn is_late(&self, now: Instant) -> bool {
+        let Heard { sent, content } = *self.heard();
+        let silent_since = content.or(sent);
+        silent_since.zip(self.patience).is_some_and(|(since, patience)| since + patience <= now)
+    }
+
+    fn heard(&self) -> MutexGuard<'_, Heard> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is said of one that was silent for longer than it may be.
+pub(crate) fn silent(provider: &ProviderName, patience: Duration) -> Failure {
+    let message = format!("'{provider}' was silent for {patience:?}, and another may serve it");
+    Failure::new(FailureKind::Timeout, Fault::Vendor, message)
 }
 
 /// Why there is no answer from a candidate.
@@ -119,6 +161,9 @@ pub(crate) enum Stop {
     Shut(Failure),
     /// It failed for the key it was asked with, and the provider has another one.
     Key(Failure),
+    /// It refuses to stream, which nobody but the host asked for, and is asked for a whole answer
+    /// instead.
+    Whole(Failure),
 }
 
 impl Stop {
@@ -172,6 +217,19 @@ pub enum TriedOutcome {
     },
 }
 
+impl TriedOutcome {
+    fn failed(failure: Failure) -> Self {
+        let Failure { kind, fault, message, .. } = failure;
+        Self::Failed { kind, fault, message }
+    }
+}
+
+/// True if asking the same provider again may help.
+fn may_pass(kind: FailureKind) -> bool {
+    use FailureKind::{Overloaded, RateLimited, Timeout, Unavailable};
+    matches!(kind, Overloaded | Unavailable | Timeout | RateLimited)
+}
+
 /// What came of a request.
 #[derive(Debug)]
 pub(crate) struct Carried<A> {
@@ -181,78 +239,80 @@ pub(crate) struct Carried<A> {
     pub tried: Vec<Tried>,
 }
 
-/// True if asking the same provider again may help.
-fn may_pass(kind: FailureKind) -> bool {
-    use FailureKind::{Overloaded, RateLimited, Timeout, Unavailable};
-    matches!(kind, Overloaded | Unavailable | Timeout | RateLimited)
-}
-
-/// Tries the candidates of a decision in their order. Streams begin early: what is `watched` has the
-/// patience of the budget.
-pub(crate) async fn carry<C: Carrier>(
-    carrier: &C,
-    decision: &Decision,
-    budget: &Budget,
-    watched: bool,
-) -> Carried<C::Answer> {
-    let began = carrier.now();
-    let mut run =
-        Run { carrier, budget, began, attempts: 0, numbers: 0, tried: Vec::new(), last: None };
-    let all = &decision.candidates[..];
-    let mut left: Vec<usize> = (0..all.len()).collect();
-    let mut waiting: Vec<Waiting> = Vec::new();
-    let mut rounds = 0;
-    let answer = loop {
-        match run.round(all, &left, watched, &mut waiting).await {
-            Round::Answered(answer, candidate) => break Ok((answer, candidate)),
-            Round::Over => break Err(run.failure(decision)),
-            Round::Done => {}
-        }
-        let Some(soonest) = waiting.iter().map(|it| it.until).min() else {
-            break Err(run.failure(decision));
-        };
-        let wait = soonest.saturating_duration_since(carrier.now());
-        // First what was asked for and then the jitter: those who were told the same time don't
-        // return together.
-        let pause = (wait + carrier.backoff(rounds)).min(budget.longest_wait);
-        if rounds == budget.retries || carrier.now() + pause > began + budget.time {
-            break Err(run.failure(decision));
-        }
-        rounds += 1;
-        carrier.sleep(pause).await;
-        let now = carrier.now();
-        left = waiting.extract_if(.., |it| it.until <= now).map(|it| it.place).collect();
-        left.sort_unstable();
-    };
-    Carried { answer, attempts: run.attempts, tried: run.tried }
-}
-
-struct Run<'a, C> {
-    carrier: &'a C,
+/// A decision that is being carried out. It outlives what carries it out, so that it can tell what was
+/// tried when that is dropped because the caller left.
+pub(crate) struct Carry<'a> {
+    decision: &'a Decision,
     budget: &'a Budget,
+    /// Whether the first content is expected early, so that patience makes sense.
+    watched: bool,
     began: Instant,
+    round: Instant,
+    rounds: u32,
     /// Attempts that were made and are over.
-    attempts: u32,
+    made: u32,
     /// The number of the attempt that was begun last.
     numbers: u32,
+    /// Who is to be asked in this round, in the order of the decision.
+    left: VecDeque<usize>,
+    /// Who is to be asked at once, whatever else is on its way: the one before, with another key.
+    next: Option<Next>,
+    /// Those that are being asked, in the order in which they began.
+    running: Vec<Running>,
+    /// Those that may be asked again in the next round.
+    waiting: Vec<Waiting>,
+    /// When that begins, once it is settled.
+    resume: Option<Instant>,
     tried: Vec<Tried>,
     /// The failure that says most about why there is no answer.
     last: Option<Failure>,
 }
 
-enum Round<A> {
-    Answered(A, Candidate),
-    /// Nothing more may be tried.
-    Over,
-    /// All were asked.
-    Done,
+#[derive(Clone, Copy)]
+struct Next {
+    /// In the decision.
+    place: usize,
+    /// With how many of its keys it was asked.
+    keys: usize,
+}
+
+impl Running {
+    /// From when on one more is asked beside it, as far as it can be told now.
+    fn due(&self) -> Option<Instant> {
+        let since = self.asked.heard().content;
+        since.map_or(self.due, |since| Some(since + self.asked.patience?))
+    }
+}
+
+impl From<usize> for Next {
+    fn from(place: usize) -> Self {
+        Self { place, keys: 0 }
+    }
+}
+
+struct Running {
+    place: usize,
+    asked: Arc<Asked>,
+    begun: Instant,
+    /// From when on one more is asked beside it, if it says nothing until then.
+    due: Option<Instant>,
+    /// Whether it was asked if one may be asked beside it before.
+    hedged: bool,
 }
 
 /// One that may be asked again, but not before.
 struct Waiting {
-    /// In the decision.
     place: usize,
     until: Instant,
+}
+
+/// What is to be done next.
+enum Turn {
+    Ask(Next),
+    /// Until one of those on their way is over, or this time has come.
+    Wait(Option<Instant>),
+    /// Nothing is on its way and nothing more may be tried.
+    Over,
 }
 
 /// What came of one attempt.
@@ -277,129 +337,284 @@ fn ask<'c, C: Carrier>(
     })
 }
 
-impl<C: Carrier> Run<'_, C> {
-    /// Asks each at these places once, and one with several keys with each.
-    async fn round(
-        &mut self,
-        all: &[Candidate],
-        places: &[usize],
-        watched: bool,
-        waiting: &mut Vec<Waiting>,
-    ) -> Round<C::Answer> {
-        let mut left = places.iter().copied().peekable();
-        // Those that are being asked, one or two, in the order in which they began.
-        let mut running: Vec<(&Candidate, Arc<Asked>)> = Vec::new();
-        let mut attempts = FuturesUnordered::new();
-        // With how many of its keys it was asked.
-        let mut next: Option<(usize, usize)> = None;
-        loop {
-            if attempts.is_empty() && next.is_none() {
-                next = left.next().map(|place| (place, 0));
-                if next.is_none() {
-                    return Round::Done;
-                }
-            }
-            let may_begin = self.may_begin(running.len());
-            if !may_begin && running.is_empty() {
-                return Round::Over;
-            }
-            // Otherwise what is on its way may still answer.
-            if let Some((place, keys)) = next.take().filter(|_| may_begin) {
-                let others = left.peek().is_some() && self.may_begin(running.len() + 1);
-                let patience = (others && watched).then_some(self.budget.patience);
-                self.numbers += 1;
-                let asked = Arc::new(Asked::new(self.numbers, patience, keys));
-                running.push((&all[place], Arc::clone(&asked)));
-                attempts.push(ask(self.carrier, &all[place], place, asked));
-            }
-            let hedge = self.budget.hedge.filter(|_| {
-                running.len() == 1 && left.peek().is_some() && self.may_begin(running.len())
-            });
-            let Some(came) = self.first(&mut attempts, hedge).await else {
-                next = left.next().map(|place| (place, 0));
-                continue;
-            };
-            let Came { place, asked, answer } = came;
-            let candidate = &all[place];
-            running.retain(|(_, other)| !Arc::ptr_eq(other, &asked));
-            match answer {
-                Ok(answer) => {
-                    self.attempts += 1;
-                    self.give_up(running);
-                    self.note(candidate, self.carrier.outcome(&answer));
-                    return Round::Answered(answer, Candidate::clone(candidate));
-                }
-                Err(Stop::Resting(failure)) => {
-                    self.unmade(asked.number);
-                    waiting.extend(self.waiting(place, &failure));
-                    self.skip(candidate, failure);
-                }
-                Err(Stop::Shut(failure)) => {
-                    self.unmade(asked.number);
-                    self.skip(candidate, failure);
-                }
-                Err(Stop::Key(failure)) => {
-                    self.failed(candidate, failure);
-                    next = Some((place, asked.keys + 1));
-                }
-                Err(Stop::Failed(failure)) => {
-                    let kind = failure.kind;
-                    if may_pass(kind) {
-                        waiting.extend(self.waiting(place, &failure));
-                    }
-                    self.failed(candidate, failure);
-                    if !kind.may_go_elsewhere() {
-                        self.give_up(running);
-                        return Round::Over;
-                    }
-                }
-            }
+/// The first of the attempts that is over; none if the time has come before.
+async fn first<C: Carrier>(
+    carrier: &C,
+    attempts: &mut FuturesUnordered<Asking<'_, C::Answer>>,
+    until: Option<Instant>,
+) -> Option<Came<C::Answer>> {
+    let Some(until) = until else { return attempts.next().await };
+    // Begun after the attempts, of which one may just have been made.
+    let timer = async { carrier.sleep(until.saturating_duration_since(carrier.now())).await };
+    if attempts.is_empty() {
+        timer.await;
+        return None;
+    }
+    match select(attempts.next(), pin!(timer)).await {
+        Either::Left((came, _)) => came,
+        Either::Right(_) => None,
+    }
+}
+
+impl<'a> Carry<'a> {
+    /// `watched`: whether the first content of an answer is expected early, as a stream's is.
+    pub fn new(decision: &'a Decision, budget: &'a Budget, watched: bool, now: Instant) -> Self {
+        Self {
+            decision,
+            budget,
+            watched,
+            began: now,
+            round: now,
+            rounds: 0,
+            made: 0,
+            numbers: 0,
+            left: (0..decision.candidates.len()).collect(),
+            next: None,
+            running: Vec::new(),
+            waiting: Vec::new(),
+            resume: None,
+            tried: Vec::new(),
+            last: None,
         }
     }
 
-    /// When to ask it again, if its vendor doesn't ask for more than anybody waits.
-    fn waiting(&self, place: usize, failure: &Failure) -> Option<Waiting> {
-        let wait = failure.retry_after.unwrap_or_default();
-        (wait <= self.budget.longest_wait)
-            .then(|| Waiting { place, until: self.carrier.now() + wait })
+    /// Tries the candidates in their order. The failure, if there is no answer, is the one that says most
+    /// of those of the attempts, or that of the decision.
+    pub async fn run<C: Carrier>(&mut self, carrier: &C) -> Carried<C::Answer> {
+        let answer = self.answer(carrier).await;
+        let tried = std::mem::take(&mut self.tried);
+        Carried { answer, attempts: self.made, tried }
     }
 
-    /// Whether one more attempt fits into the budget while so many are being made.
-    fn may_begin(&self, running: usize) -> bool {
-        let running = u32::try_from(running).unwrap_or(u32::MAX);
-        self.attempts.saturating_add(running) < self.budget.attempts
-            && self.carrier.now() <= self.began + self.budget.time
+    async fn answer<C: Carrier>(&mut self, carrier: &C) -> Result<(C::Answer, Candidate), Failure> {
+        let candidates = &self.decision.candidates;
+        let mut attempts = FuturesUnordered::new();
+        loop {
+            match self.turn(carrier) {
+                Turn::Ask(next) => {
+                    let candidate = &candidates[next.place];
+                    let asked = self.begin(next, carrier);
+                    attempts.push(ask(carrier, candidate, next.place, asked));
+                }
+                Turn::Wait(until) => {
+                    let Some(came) = first(carrier, &mut attempts, until).await else { continue };
+                    let place = came.place;
+                    match self.came(came, carrier) {
+                        ControlFlow::Continue(()) => {}
+                        ControlFlow::Break(None) => break,
+                        ControlFlow::Break(Some(answer)) => {
+                            return Ok((answer, candidates[place].clone()));
+                        }
+                    }
+                }
+                Turn::Over => break,
+            }
+        }
+        Err(self.failure())
+    }
+
+    /// What was tried and how many attempts were made, where the caller left before the first content.
+    pub fn left(&mut self, now: Instant) -> (Vec<Tried>, u32) {
+        for Running { place, asked, .. } in std::mem::take(&mut self.running) {
+            let message = LEFT.to_owned();
+            let outcome = if asked.is_sent() {
+                self.made += 1;
+                TriedOutcome::Failed { kind: FailureKind::Other, fault: Fault::Caller, message }
+            } else {
+                TriedOutcome::Skipped { message }
+            };
+            self.note(place, outcome, now);
+        }
+        (std::mem::take(&mut self.tried), self.made)
+    }
+
+    fn turn<C: Carrier>(&mut self, carrier: &C) -> Turn {
+        let now = carrier.now();
+        if self.next.is_none() && self.is_impatient(now) {
+            self.next = self.left.pop_front().map(Next::from);
+            if self.next.is_none() && self.resumes(carrier, now) {
+                self.next = self.left.pop_front().map(Next::from);
+            }
+        }
+        if self.next.is_none() && self.hedges(carrier, now) {
+            self.next = self.left.pop_front().map(Next::from);
+        }
+        // What is on its way may still answer when nothing more may begin.
+        let may_begin = self.may_begin(0, now);
+        match self.next {
+            Some(next) if may_begin => {
+                self.next = None;
+                return Turn::Ask(next);
+            }
+            Some(_) if self.running.is_empty() => return Turn::Over,
+            None if self.running.is_empty() && self.resume.is_none() => return Turn::Over,
+            _ => {}
+        }
+        let others = may_begin && (!self.left.is_empty() || self.may_retry());
+        let hedge = self.hedge().filter(|_| may_begin);
+        let due = self.due().filter(|due| others && *due > now);
+        let resume = self.resume.filter(|at| *at > now);
+        Turn::Wait([due, hedge, resume].into_iter().flatten().min())
+    }
+
+    /// Whether nobody is being asked who still has time to begin.
+    fn is_impatient(&self, now: Instant) -> bool {
+        self.running.is_empty() || self.due().is_some_and(|due| due <= now)
+    }
+
+    /// From when on one more is asked beside those that are being asked; none if they are waited for.
+    fn due(&self) -> Option<Instant> {
+        let dues = self.running.iter().map(Running::due);
+        dues.reduce(|one, other| Some(one?.max(other?))).flatten()
+    }
+
+    /// When it is to be asked whether one may be asked beside the one that is being asked.
+    fn hedge(&self) -> Option<Instant> {
+        let [only] = &self.running[..] else { return None };
+        let hedge = self.budget.hedge.filter(|_| !only.hedged && !self.left.is_empty())?;
+        Some(only.begun + hedge)
+    }
+
+    fn hedges<C: Carrier>(&mut self, carrier: &C, now: Instant) -> bool {
+        let due = self.hedge().is_some_and(|hedge| hedge <= now) && self.may_begin(0, now);
+        if due {
+            self.running[0].hedged = true;
+        }
+        due && carrier.may_hedge()
+    }
+
+    fn may_retry(&self) -> bool {
+        self.rounds < self.budget.retries && !self.waiting.is_empty()
+    }
+
+    /// Whether the next round begins now. If it is to begin at all, it is settled here when.
+    fn resumes<C: Carrier>(&mut self, carrier: &C, now: Instant) -> bool {
+        if self.resume.is_none() && self.may_retry() && self.may_begin(0, now) {
+            let soonest = self.waiting.iter().map(|it| it.until).min().unwrap_or(now);
+            let wait = soonest.saturating_duration_since(now);
+            // First what was asked for and then the jitter: those who were told the same time don't
+            // return together.
+            let pause = (wait + carrier.backoff(self.rounds)).min(self.budget.longest_wait);
+            self.resume = Some(now + pause).filter(|at| *at <= self.began + self.budget.time);
+            if self.resume.is_none() {
+                self.waiting.clear();
+            }
+        }
+        if self.resume.is_none_or(|at| at > now) {
+            return false;
+        }
+        self.resume = None;
+        self.rounds += 1;
+        self.round = now;
+        self.left = self.waiting.extract_if(.., |it| it.until <= now).map(|it| it.place).collect();
+        self.left.make_contiguous().sort_unstable();
+        true
+    }
+
+    fn begin<C: Carrier>(&mut self, next: Next, carrier: &C) -> Arc<Asked> {
+        let Next { place, keys } = next;
+        let now = carrier.now();
+        let others = self.may_begin(1, now) && (!self.left.is_empty() || self.may_retry());
+        let usual = self.budget.patience;
+        let patience = (others && self.watched)
+            .then(|| carrier.patience(&self.decision.candidates[place], usual))
+            .flatten();
+        let due = patience.map(|patience| {
+            if patience > usual {
+                now + patience
+            } else {
+                (self.round + patience).max(now + IMPATIENCE.min(patience))
+            }
+        });
+        self.numbers += 1;
+        let asked = Asked { number: self.numbers, patience, keys, heard: Mutex::default() };
+        let asked = Arc::new(asked);
+        let running = Running { place, asked: Arc::clone(&asked), begun: now, due, hedged: false };
+        self.running.push(running);
+        asked
+    }
+
+    /// Goes on, or ends with the answer or without one.
+    fn came<C: Carrier>(
+        &mut self,
+        came: Came<C::Answer>,
+        carrier: &C,
+    ) -> ControlFlow<Option<C::Answer>> {
+        let now = carrier.now();
+        let Came { place, asked, answer } = came;
+        self.running.retain(|running| !Arc::ptr_eq(&running.asked, &asked));
+        match answer {
+            Ok(answer) => {
+                self.made += 1;
+                self.give_up(now);
+                self.note(place, carrier.outcome(&answer), now);
+                return ControlFlow::Break(Some(answer));
+            }
+            Err(Stop::Resting(failure)) => {
+                self.unmade(asked.number);
+                self.may_come_back(place, &failure, now);
+                self.skip(place, failure, now);
+            }
+            Err(Stop::Shut(failure)) => {
+                self.unmade(asked.number);
+                self.skip(place, failure, now);
+            }
+            Err(Stop::Key(failure)) => {
+                self.failed(place, failure, now);
+                self.next = Some(Next { place, keys: asked.keys + 1 });
+            }
+            Err(Stop::Whole(failure)) => {
+                self.failed(place, failure, now);
+                self.next = Some(Next { place, keys: asked.keys });
+            }
+            Err(Stop::Failed(failure)) => {
+                let kind = failure.kind;
+                if may_pass(kind) {
+                    self.may_come_back(place, &failure, now);
+                }
+                self.failed(place, failure, now);
+                if !kind.may_go_elsewhere() {
+                    self.give_up(now);
+                    return ControlFlow::Break(None);
+                }
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// It may be asked again, if its vendor doesn't ask for more time than anybody waits.
+    fn may_come_back(&mut self, place: usize, failure: &Failure, now: Instant) {
+        let wait = failure.retry_after.unwrap_or_default();
+        if wait <= self.budget.longest_wait {
+            self.waiting.push(Waiting { place, until: now + wait });
+        }
+    }
+
+    /// Whether one more attempt fits into the budget, beside those that are being made and so many.
+    fn may_begin(&self, more: u32, now: Instant) -> bool {
+        let running = u32::try_from(self.running.len()).unwrap_or(u32::MAX);
+        self.made.saturating_add(running).saturating_add(more) < self.budget.attempts
+            && now <= self.began + self.budget.time
     }
 
     /// Those that are still being asked when the request is over.
-    fn give_up(&mut self, running: Vec<(&Candidate, Arc<Asked>)>) {
-        for (candidate, asked) in running {
-            if asked.is_sent() {
-                self.attempts += 1;
-                self.note(candidate, TriedOutcome::Overtaken);
-            } else {
-                let message = "it waited for its turn when the request was over".to_owned();
-                self.note(candidate, TriedOutcome::Skipped { message });
-            }
+    fn give_up(&mut self, now: Instant) {
+        for Running { place, asked, .. } in std::mem::take(&mut self.running) {
+            let sent = asked.is_sent();
+            let outcome = match asked.patience.filter(|_| asked.is_late(now)) {
+                Some(patience) => {
+                    let provider = &self.decision.candidates[place].provider;
+                    TriedOutcome::failed(silent(provider, patience))
+                }
+                None if sent => TriedOutcome::Overtaken,
+                None => {
+                    let message = "it waited for its turn when the request was over".to_owned();
+                    TriedOutcome::Skipped { message }
+                }
+            };
+            self.made += u32::from(sent);
+            self.note(place, outcome, now);
         }
-    }
-
-    /// The first of the attempts that is over; none if it is time to ask one more as well.
-    async fn first(
-        &self,
-        attempts: &mut FuturesUnordered<Asking<'_, C::Answer>>,
-        hedge: Option<Duration>,
-    ) -> Option<Came<C::Answer>> {
-        if let Some(after) = hedge {
-            let timer = pin!(self.carrier.sleep(after));
-            if let Either::Left((came, _)) = select(attempts.next(), timer).await {
-                return came;
-            }
-            if self.carrier.may_hedge() {
-                return None;
-            }
-        }
-        attempts.next().await
     }
 
     /// Nothing was sent: its number is free again, unless a later one was given.
@@ -409,26 +624,25 @@ impl<C: Carrier> Run<'_, C> {
         }
     }
 
-    fn failed(&mut self, candidate: &Candidate, failure: Failure) {
-        self.attempts += 1;
-        let Failure { kind, fault, ref message, .. } = failure;
-        let message = message.clone();
-        self.note(candidate, TriedOutcome::Failed { kind, fault, message });
+    fn failed(&mut self, place: usize, failure: Failure, now: Instant) {
+        self.made += 1;
+        self.note(place, TriedOutcome::failed(failure.clone()), now);
         self.remember(failure);
     }
 
-    fn skip(&mut self, candidate: &Candidate, failure: Failure) {
+    fn skip(&mut self, place: usize, failure: Failure, now: Instant) {
         let message = failure.message.clone();
-        self.note(candidate, TriedOutcome::Skipped { message });
+        self.note(place, TriedOutcome::Skipped { message }, now);
         self.remember(failure);
     }
 
-    fn note(&mut self, candidate: &Candidate, outcome: TriedOutcome) {
+    fn note(&mut self, place: usize, outcome: TriedOutcome, now: Instant) {
+        let Candidate { provider, model, .. } = &self.decision.candidates[place];
         self.tried.push(Tried {
-            provider: candidate.provider.clone(),
-            model: candidate.model.clone(),
+            provider: provider.clone(),
+            model: model.clone(),
             outcome,
-            at: self.carrier.now().saturating_duration_since(self.began),
+            at: now.saturating_duration_since(self.began),
         });
     }
 
@@ -453,7 +667,8 @@ impl<C: Carrier> Run<'_, C> {
         }
     }
 
-    fn failure(&mut self, decision: &Decision) -> Failure {
+    fn failure(&mut self) -> Failure {
+        let decision = self.decision;
         self.last.take().or_else(|| decision.failure()).unwrap_or_else(|| {
             let message =
                 format!("'{}' can't be served right now: nobody may be asked", decision.model);
@@ -485,6 +700,7 @@ mod tests {
         scripts: Vec<Mutex<Script>>,
         asked: Mutex<Vec<(Duration, usize)>>,
         backoff: Duration,
+        known: Option<Known>,
     }
 
     impl Clock for Scripted {
@@ -501,19 +717,29 @@ mod tests {
         type Answer = Duration;
 
         async fn attempt(&self, candidate: &Candidate, asked: &Asked) -> Result<Duration, Stop> {
-            asked.sends();
+            asked.sends(self.now());
             let place: usize = candidate.provider.as_str()[1..].parse().unwrap();
             self.asked.lock().unwrap().push((self.clock.elapsed(), place));
-            let next = {
-                let mut script = self.scripts[place].lock().unwrap();
-                (!script.is_empty()).then(|| script.remove(0))
-            };
-            let Some((after, stop)) = next else { return Ok(self.clock.elapsed()) };
-            self.clock.sleep(after).await;
-            match stop {
-                Stop::Failed(failure) if failure.kind == ANSWERS => Ok(self.clock.elapsed()),
-                stop => Err(stop),
+            loop {
+                let next = {
+                    let mut script = self.scripts[place].lock().unwrap();
+                    (!script.is_empty()).then(|| script.remove(0))
+                };
+                let Some((after, stop)) = next else { return Ok(self.clock.elapsed()) };
+                self.clock.sleep(after).await;
+                match stop {
+                    Stop::Failed(failure) if failure.kind == SPEAKS => asked.hears(self.now()),
+                    Stop::Failed(failure) if failure.kind == ANSWERS => {
+                        return Ok(self.clock.elapsed());
+                    }
+                    stop => return Err(stop),
+                }
             }
+        }
+
+        fn patience(&self, candidate: &Candidate, usual: Duration) -> Option<Duration> {
+            let is = |known: &Known| candidate.provider == provider(known.place);
+            self.known.filter(is).map_or(Some(usual), |known| known.patience)
         }
 
         fn backoff(&self, _: u32) -> Duration {
@@ -525,8 +751,14 @@ mod tests {
         }
     }
 
+    fn provider(place: usize) -> ProviderName {
+        tests::provider(&format!("p{place}"))
+    }
+
     /// Stands for an answer that takes its time.
     const ANSWERS: FailureKind = FailureKind::Sealed;
+    /// Stands for a part of one.
+    const SPEAKS: FailureKind = FailureKind::Unsupported;
 
     fn failure(kind: FailureKind, retry_after: Option<Duration>) -> Failure {
         let mut failure = Failure::new(kind, Fault::Vendor, "no");
@@ -555,10 +787,23 @@ mod tests {
         tried: Vec<TriedOutcome>,
     }
 
-    fn run(scripts: Vec<Script>, budget: Budget, backoff: Duration) -> Ran {
+    /// What is known of the candidate at this place.
+    #[derive(Clone, Copy)]
+    struct Known {
+        place: usize,
+        patience: Option<Duration>,
+    }
+
+    struct Scene {
+        simulation: Simulation,
+        decision: Decision,
+        scripted: Scripted,
+    }
+
+    fn scene(scripts: Vec<Script>, backoff: Duration, known: Option<Known>) -> Scene {
         let simulation = Simulation::new();
         let candidates = (0..scripts.len()).map(|place| Candidate {
-            provider: tests::provider(&format!("p{place}")),
+            provider: provider(place),
             model: tests::model("m"),
             kind: ProviderKind::Local,
             reason: Reason::Listed,
@@ -578,14 +823,30 @@ mod tests {
             scripts: scripts.into_iter().map(Mutex::new).collect(),
             asked: Mutex::default(),
             backoff,
+            known,
         };
+        Scene { simulation, decision, scripted }
+    }
+
+    fn run(scripts: Vec<Script>, budget: Budget, backoff: Duration) -> Ran {
+        run_with(scripts, budget, backoff, None)
+    }
+
+    fn run_with(
+        scripts: Vec<Script>,
+        budget: Budget,
+        backoff: Duration,
+        known: Option<Known>,
+    ) -> Ran {
+        let Scene { simulation, decision, scripted } = scene(scripts, backoff, known);
         simulation.block_on(async move {
-            let carried = carry(&scripted, &decision, &budget, true).await;
+            let mut carry = Carry::new(&decision, &budget, true, scripted.now());
+            let Carried { answer, tried, .. } = carry.run(&scripted).await;
             let place = |candidate: &Candidate| candidate.provider.as_str()[1..].parse().unwrap();
             Ran {
-                answer: carried.answer.map(|(at, candidate)| (at, place(&candidate))),
+                answer: answer.map(|(at, candidate)| (at, place(&candidate))),
                 asked: scripted.asked.into_inner().unwrap(),
-                tried: carried.tried.into_iter().map(|tried| tried.outcome).collect(),
+                tried: tried.into_iter().map(|tried| tried.outcome).collect(),
             }
         })
     }
@@ -621,17 +882,146 @@ mod tests {
     fn what_is_on_its_way_may_answer_when_nobody_else_may_be_asked_any_more() {
         let slow = || vec![(10 * SECOND, Stop::Failed(failure(ANSWERS, None)))];
         // The time for attempts is over when the hedge would begin.
-        let late = Budget { time: 5 * SECOND, hedge: Some(8 * SECOND), ..BUDGET };
+        let patient = Budget { patience: 60 * SECOND, ..BUDGET };
+        let late = Budget { time: 5 * SECOND, hedge: Some(8 * SECOND), ..patient.clone() };
         let ran = run(vec![slow(), Vec::new()], late, SECOND);
         assert_eq!(ran.answer.ok(), Some((10 * SECOND, 0)));
         assert_eq!(ran.asked.len(), 1);
 
         // The other key would be the third of two attempts.
         let key = vec![(3 * SECOND, Stop::Key(failure(FailureKind::Authentication, None)))];
-        let two = Budget { attempts: 2, hedge: Some(SECOND), ..BUDGET };
+        let two = Budget { attempts: 2, hedge: Some(SECOND), ..patient };
         let ran = run(vec![key, slow()], two, SECOND);
         assert_eq!(ran.answer.ok(), Some((11 * SECOND, 1)));
         assert!(!ran.tried.contains(&TriedOutcome::Overtaken), "{:?}", ran.tried);
+    }
+
+    fn slow(seconds: u32) -> Script {
+        vec![(seconds * SECOND, Stop::Failed(failure(ANSWERS, None)))]
+    }
+
+    fn is_timeout(outcome: &TriedOutcome) -> bool {
+        matches!(outcome, TriedOutcome::Failed { kind: FailureKind::Timeout, .. })
+    }
+
+    #[test]
+    fn beside_those_who_are_silent_the_next_are_asked_and_the_first_that_begins_answers() {
+        let ran = run(vec![slow(60), slow(60), slow(60), Vec::new()], BUDGET, SECOND);
+        let at = [0, 1_000, 1_500, 2_000].map(Duration::from_millis);
+        assert_eq!(ran.asked, at.into_iter().zip(0..).collect::<Vec<_>>());
+        assert_eq!(ran.answer.ok(), Some((at[3], 3)));
+        // Who had all of its time has failed; who hadn't is no worse than before.
+        assert!(is_timeout(&ran.tried[0]), "{:?}", ran.tried);
+        assert!(is_timeout(&ran.tried[1]), "{:?}", ran.tried);
+        assert_eq!(ran.tried[2..], [TriedOutcome::Overtaken, TriedOutcome::Answered]);
+
+        // It isn't given up before another one has begun.
+        let ran = run(vec![slow(3), slow(5)], BUDGET, SECOND);
+        assert_eq!(ran.answer.ok(), Some((3 * SECOND, 0)));
+        assert_eq!(ran.asked, [(Duration::ZERO, 0), (SECOND, 1)]);
+        assert_eq!(ran.tried, [TriedOutcome::Overtaken, TriedOutcome::Answered]);
+    }
+
+    #[test]
+    fn who_has_begun_is_waited_for_until_it_falls_silent() {
+        let speaks = |ms| (Duration::from_millis(ms), fails(SPEAKS, None).1);
+        let script = [vec![speaks(500), speaks(700), speaks(900)], slow(1)].concat();
+        let ran = run(vec![script, Vec::new()], BUDGET, SECOND);
+        assert_eq!(ran.answer.ok(), Some((Duration::from_millis(3_100), 0)));
+        assert_eq!(ran.asked.len(), 1);
+
+        let script = [vec![speaks(500)], slow(60)].concat();
+        let ran = run(vec![script, Vec::new()], BUDGET, SECOND);
+        assert_eq!(ran.answer.ok(), Some((Duration::from_millis(1_500), 1)));
+        assert!(is_timeout(&ran.tried[0]), "{:?}", ran.tried);
+    }
+
+    #[test]
+    fn patience_is_the_requests_whoever_uses_it_up() {
+        let gone = |ms| vec![(Duration::from_millis(ms), fails(FailureKind::Other, None).1)];
+        let ran = run(vec![gone(900), slow(60), Vec::new()], BUDGET, SECOND);
+        assert_eq!(
+            ran.asked[1..],
+            [900, 1_400].map(Duration::from_millis).into_iter().zip(1..).collect::<Vec<_>>()
+        );
+        assert_eq!(ran.tried[1], TriedOutcome::Overtaken);
+
+        // Nobody is waited for any more when the one that was asked beside it fails.
+        let ran = run(vec![slow(60), gone(100), Vec::new()], BUDGET, SECOND);
+        assert_eq!(ran.answer.ok(), Some((Duration::from_millis(1_100), 2)));
+
+        // A new round has its own.
+        let down = || vec![fails(FailureKind::Unavailable, None)];
+        let again = |seconds| [down(), slow(seconds)].concat();
+        let ran =
+            run(vec![again(60), again(60)], Budget { time: 60 * SECOND, ..BUDGET }, 2 * SECOND);
+        assert_eq!(ran.asked[2..], [(2 * SECOND, 0), (3 * SECOND, 1)]);
+    }
+
+    #[test]
+    fn who_failed_is_asked_again_beside_one_who_is_silent() {
+        let down = vec![fails(FailureKind::Unavailable, None)];
+        for scripts in [vec![slow(60), down.clone()], vec![down, slow(60)]] {
+            let failed =
+                usize::from(scripts[0].len() == scripts[1].len() && scripts[0][0].0 > SECOND);
+            let ran = run(scripts, BUDGET, SECOND);
+            assert_eq!(ran.answer.ok(), Some((2 * SECOND, failed)), "{:?}", ran.asked);
+        }
+        // If its time has come and there is any left.
+        let long = vec![fails(FailureKind::Unavailable, Some(5 * SECOND))];
+        let ran = run(vec![slow(60), long], BUDGET, SECOND);
+        assert_eq!(ran.answer.ok(), Some((7 * SECOND, 1)));
+        let none = Budget { retries: 0, ..BUDGET };
+        let ran = run(vec![slow(60), vec![fails(FailureKind::Unavailable, None)]], none, SECOND);
+        assert_eq!(ran.answer.ok(), Some((60 * SECOND, 0)));
+    }
+
+    #[test]
+    fn who_is_known_to_be_slow_has_its_own_time_and_who_cannot_be_judged_all_of_it() {
+        let known = |patience| Known { place: 0, patience };
+        let ran =
+            run_with(vec![slow(6), Vec::new()], BUDGET, SECOND, Some(known(Some(5 * SECOND))));
+        assert_eq!(ran.asked, [(Duration::ZERO, 0), (5 * SECOND, 1)]);
+        let ran = run_with(vec![slow(6), Vec::new()], BUDGET, SECOND, Some(known(None)));
+        assert_eq!(ran.answer.ok(), Some((6 * SECOND, 0)));
+        let ran = run(vec![slow(6)], BUDGET, SECOND);
+        assert_eq!(ran.answer.ok(), Some((6 * SECOND, 0)), "nobody else is left");
+    }
+
+    #[test]
+    fn one_that_refuses_to_stream_is_asked_once_more_before_anybody_else() {
+        let refuses = (Duration::ZERO, Stop::Whole(failure(FailureKind::InvalidRequest, None)));
+        let ran = run(vec![vec![refuses], Vec::new()], BUDGET, SECOND);
+        assert_eq!(ran.asked, [(Duration::ZERO, 0), (Duration::ZERO, 0)]);
+        assert_eq!(ran.answer.ok(), Some((Duration::ZERO, 0)));
+    }
+
+    #[test]
+    fn a_caller_that_leaves_leaves_behind_what_was_tried() {
+        let down = vec![fails(FailureKind::Unavailable, None)];
+        let scene = scene(vec![down, slow(60), slow(60)], SECOND, None);
+        let Scene { simulation, decision, scripted } = scene;
+        let (tried, attempts) = simulation.block_on(async move {
+            let mut carry = Carry::new(&decision, &BUDGET, true, scripted.now());
+            let leaves = pin!(scripted.sleep(2 * SECOND));
+            let left = matches!(select(pin!(carry.run(&scripted)), leaves).await, Either::Right(_));
+            assert!(left);
+            carry.left(scripted.now())
+        });
+        let at = |tried: &Tried| (tried.provider.as_str().to_owned(), tried.at);
+        assert_eq!(attempts, 3);
+        assert_eq!(
+            tried.iter().map(at).collect::<Vec<_>>(),
+            [
+                ("p0".to_owned(), Duration::ZERO),
+                ("p1".to_owned(), 2 * SECOND),
+                ("p2".to_owned(), 2 * SECOND)
+            ]
+        );
+        let by_caller = |outcome: &TriedOutcome| {
+            matches!(outcome, TriedOutcome::Failed { fault: Fault::Caller, .. })
+        };
+        assert!(tried[1..].iter().all(|tried| by_caller(&tried.outcome)), "{tried:?}");
     }
 
     #[test]

@@ -7,10 +7,7 @@
 //!
 //! What it costs: two looks into health and one at the gate, each some hash look-ups under a lock.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
 use keyward_contract::ProviderKind;
 
@@ -23,7 +20,7 @@ use super::{
 use crate::{
     Failure, FailureKind, Fault,
     clock::Clock,
-    health::{Health, Reach, Refused, Ticket, Trouble, Why},
+    health::{Health, Reach, Refused, Ticket, Took, Trouble, Why},
     ids::{ModelName, ProviderName},
     metering::Tokens,
 };
@@ -104,15 +101,19 @@ impl Leave {
         self.key
     }
 
+    pub fn provider(&self) -> &ProviderName {
+        &self.provider
+    }
+
     /// Nothing will be sent after all.
     pub fn unused(mut self) {
         self.pass.refund();
     }
 
-    /// The first content came after so long.
-    pub fn began(&mut self, after: Duration, now: Instant) {
+    /// The first content came.
+    pub fn began(&mut self, took: Took, now: Instant) {
         if let Some(ticket) = self.ticket.take() {
-            ticket.succeeded(after, now);
+            ticket.succeeded(took, now);
             if let Some(quotas) = &self.quotas {
                 self.health.served_on(quotas.limit(), now);
             }
@@ -155,6 +156,8 @@ fn stop(provider: &ProviderName, refused: &Refused, now: Instant) -> Stop {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::{
         clock::simulated::{SimulatedClock, Simulation, Task},

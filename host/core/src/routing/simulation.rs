@@ -32,17 +32,17 @@ use self::{
 };
 use super::{
     Ask, Candidate, Needs, Outlook, Roster, Sensitive, Standing,
-    carry::{Asked, Budget, Carried, Carrier, Stop, carry},
+    carry::{Asked, Budget, Carried, Carrier, Carry, Stop, silent},
     gate::Gate,
     leave::{Asking, Leave},
 };
 use crate::{
-    Failure, FailureKind, Fault,
+    FailureKind,
     clock::{
         Clock,
         simulated::{Chance, SimulatedClock, Simulation},
     },
-    health::{self, Backoff, Health, HealthOptions, Why},
+    health::{self, Backoff, Health, HealthOptions, Took, Why},
     ids::{ModelName, ProviderName},
     metering::Tokens,
 };
@@ -177,14 +177,33 @@ impl Drop for Sent {
     }
 }
 
+/// As the gateway's attempt that hasn't begun: dropped when it is late, it has failed.
+struct Awaited<'a> {
+    world: &'a Arc<World>,
+    send: usize,
+    leave: Option<Leave>,
+    patience: Option<Duration>,
+    since: Instant,
+}
+
+impl Drop for Awaited<'_> {
+    fn drop(&mut self) {
+        let now = self.world.now();
+        let late = self.patience.filter(|patience| self.since + *patience <= now);
+        let (Some(mut leave), Some(patience)) = (self.leave.take(), late) else { return };
+        self.world.referee().failed(self.send, FailureKind::Timeout, false, now);
+        leave.failed(&silent(leave.provider(), patience), now);
+        leave.settle(Tokens(0));
+    }
+}
+
 impl Clock for Carrying {
     fn now(&self) -> Instant {
         self.world.now()
     }
 
     fn sleep(&self, time: Duration) -> impl Future<Output = ()> + Send {
-        let hedges = self.request.budget.hedge == Some(time);
-        if !hedges && self.queues.load(Ordering::Relaxed) == 0 {
+        if self.queues.load(Ordering::Relaxed) == 0 {
             self.world.referee().pauses(self.id, time);
         }
         self.world.clock.sleep(time)
@@ -213,26 +232,25 @@ impl Carrier for Carrying {
         self.queues.fetch_sub(1, Ordering::Relaxed);
         let now = self.now();
         world.referee().waited(self.id, came, now, longest);
-        let mut leave = leave?;
+        let leave = leave?;
         let send = {
             let mut referee = world.referee();
-            asked.sends();
+            asked.sends(now);
             referee.sent(self.id, asked.number, &candidate.provider, &candidate.model, now)
         };
         let sent = Sent { world: Arc::clone(world), send };
         world.referee().queued(&candidate.provider, gate.status(now).waiting);
         let mood = world.referee().mood(place(&plan.name), now).clone();
-        let mut reply = mood.reply(&candidate.model, plan.timeout, &mut world.chance());
-        if let Some(patience) = asked.patience.filter(|patience| *patience < reply.after) {
-            let failure = Failure::new(FailureKind::Timeout, Fault::Vendor, "simulated");
-            (reply.after, reply.outcome) = (patience, Err(failure));
-        }
+        let reply = mood.reply(&candidate.model, plan.timeout, &mut world.chance());
+        let mut awaited =
+            Awaited { world, send, leave: Some(leave), patience: asked.patience, since: now };
         world.clock.sleep(reply.after).await;
         let now = self.now();
+        let mut leave = awaited.leave.take().expect("only its end takes it");
         match reply.outcome {
             Ok(rest) => {
                 world.referee().began(send, now);
-                leave.began(reply.after, now);
+                leave.began(Took::Stream(reply.after), now);
                 Ok(Begun { sent, leave, rest })
             }
             Err(failure) => {
@@ -276,7 +294,8 @@ async fn ask(world: Arc<World>, id: usize, request: Request) {
         queues: AtomicUsize::new(0),
         world: Arc::clone(&world),
     };
-    let Carried { answer, attempts, .. } = carry(&carrying, &decision, &budget, streamed).await;
+    let mut carry = Carry::new(&decision, &budget, streamed, began);
+    let Carried { answer, attempts, .. } = carry.run(&carrying).await;
     let failure = answer.as_ref().err().map(|failure| failure.kind);
     world.referee().ended(id, attempts, failure, world.now());
     let Ok((Begun { sent, mut leave, rest }, _)) = answer else { return };

@@ -12,6 +12,9 @@ use super::{
 
 pub const MODELS: &[&str] = &["gpt-4.1", "gpt-4.1-mini", "text-embedding-3-small"];
 
+/// A model that this key may use, but not stream.
+pub const STREAMLESS: &str = "streamless";
+
 pub fn answer(request: &Recorded, key: &str) -> Vec<Act> {
     let bearer = request.header("authorization").and_then(|value| value.strip_prefix("Bearer "));
     if bearer != Some(key) {
@@ -20,6 +23,14 @@ pub fn answer(request: &Recorded, key: &str) -> Vec<Act> {
     }
     match (request.method.as_str(), request.path()) {
         ("POST", "/v1/chat/completions") => match read_chat(&request.json()) {
+            Ok(asked) if asked.stream && asked.model == STREAMLESS => reply_json(
+                400,
+                &OpenAi.headers(),
+                &json!({ "error": {
+                    "message": "Your organization must be verified to stream this model.",
+                    "type": "invalid_request_error", "param": "stream", "code": "unsupported_value",
+                }}),
+            ),
             Ok(asked) => script::chat(&OpenAi, &asked, request),
             Err((message, param)) => refuse(&message, param),
         },

@@ -120,7 +120,7 @@ pub fn chat(protocol: &dyn Protocol, asked: &Asked, request: &Recorded) -> Vec<A
     }
     if !asked.stream {
         let body = protocol.whole(asked, &turn);
-        if name == "slow" {
+        if name == "slow" || name == "late" {
             let mut acts = vec![Act::Pause(Duration::from_millis(number.unwrap_or(500)))];
             acts.extend(reply_json(200, &protocol.headers(), &body));
             return acts;
@@ -133,6 +133,11 @@ pub fn chat(protocol: &dyn Protocol, asked: &Asked, request: &Recorded) -> Vec<A
     let keep = number.unwrap_or(4) as usize;
     match name {
         "slow" => stream(&headers, pieces, Duration::from_millis(number.unwrap_or(20))),
+        "late" => {
+            let mut acts = stream(&headers, pieces, Duration::ZERO);
+            acts.insert(0, Act::Pause(Duration::from_millis(number.unwrap_or(500))));
+            acts
+        }
         "long" => stream(&headers, pieces, PACE),
         "stream-error" => {
             pieces.truncate(keep);

@@ -170,7 +170,7 @@ impl<'t> Reader<'t> {
             retries: section.read("retries", Self::retries).unwrap_or(usual.retries),
             time: section.read("time", Self::duration).unwrap_or(usual.time),
             patience: section.read("patience", Self::duration).unwrap_or(usual.patience),
-            watch: section.read("watch", Self::flag).unwrap_or_default(),
+            watch: section.read("watch", Self::flag).unwrap_or(usual.watch),
             longest_wait: section
                 .read("longest_wait", Self::duration)
                 .unwrap_or(usual.longest_wait),

@@ -433,6 +433,7 @@ async fn a_black_hole_costs_the_time_to_connect() {
 const NO_SUCH_NAME: &str = "no such name";
 
 /// DNS as the test says; counts its questions.
+#[derive(Debug)]
 struct Scripted {
     answers: Vec<Vec<&'static str>>,
     asked: AtomicUsize,

@@ -17,7 +17,7 @@ use crate::{
     FailureKind,
     health::{Change, RAMP_FULL, RAMP_STEP, Transition},
     ids::{ModelName, ProviderName},
-    routing::{Decision, gate::GateLimits},
+    routing::{Decision, carry::IMPATIENCE, gate::GateLimits},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -142,6 +142,8 @@ struct Account {
     /// Of them, those of which something is left.
     open: u32,
     numbers: BTreeSet<u32>,
+    /// Who was asked for what.
+    asked: BTreeSet<(usize, ModelName)>,
     ended: Option<Duration>,
     cancelled: bool,
 }
@@ -253,6 +255,7 @@ impl Referee {
             sends: 0,
             open: 0,
             numbers: BTreeSet::new(),
+            asked: BTreeSet::new(),
             ended: None,
             cancelled: false,
         });
@@ -288,9 +291,13 @@ impl Referee {
         self.rule(waiting <= most, || format!("{waiting} wait at {provider}, {most} may"));
     }
 
-    /// It pauses before it asks again.
+    /// It pauses, before it asks again if nothing of it is on its way.
     pub fn pauses(&mut self, request: usize, time: Duration) {
-        let most = self.requests[request].request.budget.longest_wait;
+        let account = &self.requests[request];
+        if account.open > 0 {
+            return;
+        }
+        let most = account.request.budget.longest_wait;
         self.rule(time <= most, || format!("request {request} pauses {time:?}, {most:?} is most"));
     }
 
@@ -316,16 +323,35 @@ impl Referee {
         let again = !account.numbers.insert(number);
         let (sends, budget) = (account.sends, account.request.budget.clone());
         let came = account.came.unwrap_or_default();
+        let streamed = account.request.streamed;
+        let sound = self.providers[provider].sound;
+        let asked = |(at, other): &(usize, ModelName)| *at == provider && other == model;
+        let late = account.candidates.iter().position(asked).filter(|_| sound);
+        // One that waits for its turn takes its part of the budget.
+        let late = late.and_then(|before| u32::try_from(before).ok());
+        let late = late.filter(|before| *before < account.request.budget.attempts);
+        let first = account.asked.insert((provider, model.clone()));
         let (sensitive, ended) = (account.sensitive, account.ended.is_some() || account.cancelled);
         self.rule(!ended, || format!("request {request} is over and still sent to {name}"));
         self.rule(sends <= budget.attempts, || {
             format!("request {request} makes {sends} attempts, its budget is {}", budget.attempts)
         });
-        // Of two that are asked at a time the second may have its turn before the first.
-        let numbered = sends == number || budget.hedge.is_some() && !again;
+        // Of those that are asked at a time one may have its turn before another.
+        let several = streamed || budget.hedge.is_some();
+        let numbered = sends == number || several && !again;
         self.rule(numbered, || format!("request {request}'s attempt {sends} is {number}"));
-        let most = u32::from(budget.hedge.is_some());
-        self.rule(beside <= most, || format!("request {request} has {beside} attempts open"));
+        let hedged = beside == 1 && budget.hedge.is_some_and(|after| at >= came + after);
+        let kept_waiting = streamed && at >= came + budget.patience;
+        self.rule(beside == 0 || hedged || kept_waiting, || {
+            format!("request {request} has {beside} attempts open after {:?}", at - came)
+        });
+        let late = late.is_some_and(|before| {
+            let most = budget.patience + IMPATIENCE * before;
+            !again && first && streamed && at > came + most
+        });
+        self.rule(!late, || {
+            format!("request {request} came to {name}, which never fails, after {:?}", at - came)
+        });
         self.rule(at <= came + budget.time, || {
             format!("request {request} begins an attempt {:?} after it came", at - came)
         });

@@ -15,7 +15,7 @@ use keyward_contract::OperationKind;
 
 use super::{Gateway, Inner, random};
 use crate::{
-    FailureKind,
+    FailureKind, Fault,
     catalog::ProviderState,
     health::{Health, HealthOptions, Saved, Trouble},
     ids::ModelName,
@@ -128,7 +128,13 @@ impl Gateway {
                 let probe = tokio::time::timeout(PROBE_WAIT, gateway.probe_with(provider, key));
                 let found = match probe.await {
                     Ok(Ok(took)) => Ok(took),
-                    Ok(Err(failure)) => Err(Trouble::from(&failure).symptom),
+                    Ok(Err(failure)) => {
+                        // Nothing of the vendor, so health doesn't show it.
+                        if failure.fault == Fault::Plugin {
+                            tracing::warn!(provider = %name, %failure, "its adapter can't probe it");
+                        }
+                        Err(Trouble::from(&failure).symptom)
+                    }
                     Err(_) => Err(FailureKind::Timeout.into()),
                 };
                 health.probed(&name, quota.as_ref(), found, Instant::now());

@@ -740,6 +740,43 @@ fn a_provider_that_fails_leaves_and_comes_back_by_itself() {
 }
 
 #[test]
+fn how_many_may_fail_is_configured_and_a_change_forgets_nothing() {
+    let pair = pair("routing: {attempts: 1}\nhealth: {failures: 2, rest: 1m}\n");
+    let config = std::fs::read_to_string(pair.gateway.setup().config()).unwrap();
+    let caller = pair.gateway.caller();
+    // Of five chats with a model that fails, so many are sent.
+    let sent = async |model: &str| {
+        // One that is served in between, or the failures of several models are the provider's.
+        assert_eq!(caller.chat("first/plain-model", "hello").await.status, 200);
+        let word = word("sent");
+        for _ in 0..5 {
+            let answer = caller.chat(&format!("first/{model}"), &word).await;
+            assert_eq!(answer.status, 503, "{}", answer.text());
+        }
+        pair.first.requests_with(&word).len()
+    };
+    run(async {
+        assert_eq!(sent("status-503").await, 2);
+        let fares = pair.operator().get("/operator/v1/providers").await.json();
+        let lines = fares["providers"][0]["health"].as_array().unwrap();
+        let line = lines.iter().find(|line| line["model"] == "status-503").unwrap();
+        assert_eq!((&line["standing"], &line["failures_in_a_row"]), (&json!("down"), &json!(2)));
+        let left = line["for_ms"].as_u64().unwrap();
+        assert!((40_000..=60_000).contains(&left), "{line}");
+
+        pair.gateway.configure(&config.replace("failures: 2, rest: 1m", "failures: 4"));
+        let mut names = (0..).map(|number| format!("status-503-{number}"));
+        eventually("the other number", Duration::from_secs(10), async || {
+            let sent = sent(&names.next().unwrap()).await;
+            assert!(sent == 2 || sent == 4, "{sent}");
+            (sent == 4).then_some(())
+        })
+        .await;
+        assert_eq!(sent("status-503").await, 0, "what rested before rests on");
+    });
+}
+
+#[test]
 fn what_an_operator_disables_stays_out_of_use_over_a_restart() {
     let Pair { first, second, gateway } = pair("");
     run(async {

@@ -191,7 +191,7 @@ impl Gateway {
         let compiler = Compiler::new(sandbox, worker, &data.path().join("compiled"))?;
         let keys = KeyResolver::new(vault);
         let journal = Journal::default();
-        let health = watching::health(&journal);
+        let health = watching::health(&journal, &config.health);
         let (saved, from) = (health.clone(), Arc::clone(&store));
         blocking(move || watching::restore(&saved, &*from)).await?;
         let watcher = Watcher::start(paths.config, loaded);

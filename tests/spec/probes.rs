@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use keyward_adapter_hostile::FREE;
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -136,4 +137,54 @@ fn a_provider_leaves_and_returns_by_its_probes_alone() {
         let answer = gateway.caller().chat("plain-model", "hello").await;
         assert_eq!(answer.status, 200, "{}", answer.text());
     });
+}
+
+/// One provider for each way in which an adapter may send what costs something, all of one vendor.
+#[test]
+fn what_must_cost_nothing_never_sends_what_may_be_billed() {
+    let vendor = Vendor::openai(&canary("free"));
+    let provider = |manner: &&str| {
+        format!(
+            "  {manner}:\n    adapter: hostile\n    kind: local\n    key: {{env: KEY}}\n    \
+             endpoints: {{api: \"{0}/v1\", second: \"{0}\"}}\n    settings: {{free: {manner}}}\n",
+            vendor.url()
+        )
+    };
+    let providers: String = FREE.iter().map(provider).collect();
+    let config = format!("providers:\n{providers}health: {{interval: 1s}}\n");
+    let gateway = Setup::new(&config, &["hostile"]).variable("KEY", &vendor.key).start();
+
+    for manner in FREE {
+        let tested = gateway.run(["key", "test", manner, "--json"]).failed().json();
+        assert_eq!(tested["kind"], "plugin", "{manner}: {tested}");
+        let message = tested["message"].as_str().unwrap();
+        assert!(message.contains("nothing was sent") && message.contains("GET"), "{message}");
+    }
+    run(async {
+        let caller = gateway.caller();
+        let models = caller.get("/v1/models").await.json();
+        assert_eq!(models["data"], json!([]), "a list that isn't asked for has nothing in it");
+        // More than would take a provider out if they counted.
+        let told = |manner: &str| {
+            let (log, provider) = (gateway.log(), format!("provider={manner} "));
+            let told = |line: &&str| line.contains("can't probe it") && line.contains(&provider);
+            log.lines().filter(told).count()
+        };
+        let enough = async || FREE.iter().all(|manner| told(manner) >= 4).then_some(());
+        eventually("four probes of each", PATIENCE, enough).await;
+
+        let fares = caller.get("/operator/v1/providers").await.json();
+        for provider in fares["providers"].as_array().unwrap() {
+            let well = |health: &Value| health["standing"] == "healthy";
+            assert!(provider["health"].as_array().unwrap().iter().all(well), "{provider}");
+        }
+        let answer = caller.chat("post/vendor-plain-model", "hello").await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    });
+    let (looks, others): (Vec<_>, Vec<_>) = vendor
+        .requests()
+        .into_iter()
+        .partition(|it| it.method == "GET" && it.path() == "/v1/models" && it.body.is_empty());
+    assert!(!looks.is_empty(), "what comes before a paid request may be free");
+    assert_eq!(others.len(), 1, "the caller's chat alone: {others:?}");
 }

@@ -126,6 +126,24 @@ fn a_component_that_traps_is_told_from_one_that_differs() {
 }
 
 #[test]
+fn what_must_cost_nothing_may_only_look() {
+    let folder = tempfile::tempdir().unwrap();
+    let recording = json!({
+        "about": "A probe that would be billed.",
+        "context": {"settings": {"free": "post"}},
+        "operation": "probe",
+        "steps": [{
+            "request": {"path": "/chat/completions"},
+            "response": {"status": 200, "json": {}},
+        }],
+    });
+    fs::write(folder.path().join("paid.json"), recording.to_string()).unwrap();
+    let ran = replay("hostile", folder.path()).failed();
+    let problem = ran.json()["recordings"][0]["problem"].as_str().unwrap().to_owned();
+    assert!(problem.contains("asks for POST /chat/completions, which may be billed"), "{problem}");
+}
+
+#[test]
 fn a_folder_without_recordings_is_no_success() {
     let folder = tempfile::tempdir().unwrap();
     let ran = replay("openai", folder.path()).failed();

@@ -828,6 +828,43 @@ fn a_provider_that_fails_leaves_and_comes_back_by_itself() {
 }
 
 #[test]
+fn how_many_may_fail_is_configured_and_a_change_forgets_nothing() {
+    let pair = pair("routing: {attempts: 1}\nhealth: {failures: 2, rest: 1m}\n");
+    let config = std::fs::read_to_string(pair.gateway.setup().config()).unwrap();
+    let caller = pair.gateway.caller();
+    // Of five chats with a model that fails, so many are sent.
+    let sent = async |model: &str| {
+        // One that is served in between, or the failures of several models are the provider's.
+        assert_eq!(caller.chat("first/plain-model", "hello").await.status, 200);
+        let word = word("sent");
+        for _ in 0..5 {
+            let answer = caller.chat(&format!("first/{model}"), &word).await;
+            assert_eq!(answer.status, 503, "{}", answer.text());
+        }
+        pair.first.requests_with(&word).len()
+    };
+    run(async {
+        assert_eq!(sent("status-503").await, 2);
+        let fares = pair.operator().get("/operator/v1/providers").await.json();
+        let lines = fares["providers"][0]["health"].as_array().unwrap();
+        let line = lines.iter().find(|line| line["model"] == "status-503").unwrap();
+        assert_eq!((&line["standing"], &line["failures_in_a_row"]), (&json!("down"), &json!(2)));
+        let left = line["for_ms"].as_u64().unwrap();
+        assert!((40_000..=60_000).contains(&left), "{line}");
+
+        pair.gateway.configure(&config.replace("failures: 2, rest: 1m", "failures: 4"));
+        let mut names = (0..).map(|number| format!("status-503-{number}"));
+        eventually("the other number", Duration::from_secs(10), async || {
+            let sent = sent(&names.next().unwrap()).await;
+            assert!(sent == 2 || sent == 4, "{sent}");
+            (sent == 4).then_some(())
+        })
+        .await;
+        assert_eq!(sent("status-503").await, 0, "what rested before rests on");
+    });
+}
+
+#[test]
 fn what_an_operator_disables_stays_out_of_use_over_a_restart() {
     let Pair { first, second, gateway } = pair("");
     run(async {
@@ -1031,6 +1068,122 @@ fn a_real_request_can_be_explained_and_watched_by_operators_alone() {
         }
         let refused = pair.gateway.caller().post("/operator/v1/routes/explain", &body).await;
         assert_eq!(refused.status, 403);
+    });
+}
+
+#[test]
+fn embeddings_that_one_has_in_mind_are_explained_as_real_ones_are_decided() {
+    let vendor = Vendor::openai(&canary("openai"));
+    let model = "text-embedding-3-small";
+    let provider = |name: &str, more: &str| {
+        format!(
+            "  {name}:\n    key: {{env: KEY}}\n    models: [{{id: {model}, prices: {{input: 20, output: \
+             1000}}}}]\n    {more}\n"
+        )
+    };
+    let at = |scheme: &str, host: &str| {
+        format!("endpoint: \"{scheme}://{host}:{}/v1\"", vendor.address().port())
+    };
+    let config = format!(
+        "providers:\n{}{}{}privacy: {{}}\nhealth: {{enabled: false}}\n",
+        provider(
+            "near",
+            &format!("adapter: openai\n    kind: local\n    {}", at("http", "127.0.0.1"))
+        ),
+        provider("chats", "adapter: anthropic\n    kind: local\n    endpoint: http://127.0.0.1:9"),
+        provider(
+            "away",
+            &format!("adapter: openai\n    kind: external\n    {}", at("https", "localhost"))
+        ),
+    );
+    let gateway =
+        Setup::new(&config, &["openai", "anthropic"]).variable("KEY", &vendor.key).start();
+    let explain = async |body: &Value, query: &str| {
+        let path = format!("/operator/v1/routes/explain{query}");
+        gateway.caller().post(&path, body).await
+    };
+    let names = |list: &Value| {
+        let names = list.as_array().unwrap().iter().map(|it| it["provider"].as_str().unwrap());
+        let mut names: Vec<String> = names.map(str::to_owned).collect();
+        names.sort();
+        names
+    };
+    run(async {
+        let body = json!({"model": model, "input": ["first", "second"]});
+        let decision = explain(&body, "?operation=embed").await.json();
+        assert_eq!(names(&decision["candidates"]), ["away", "near"], "{decision}");
+        assert_eq!(decision["refused"][0]["provider"], "chats");
+        assert_eq!(decision["refused"][0]["why"], "unable");
+        assert_eq!(vendor.requests().len(), 0, "nothing is sent");
+        // A text has tokens and a vector none: no price of an answer comes in.
+        let cost: f64 = decision["candidates"][0]["cost"].as_str().unwrap().parse().unwrap();
+        assert!(cost > 0.0 && cost < 0.001, "{decision}");
+
+        // What holds for it, holds for a real one.
+        let near = json!({"model": format!("near/{model}"), "input": ["first", "second"]});
+        let told = explain(&near, "?operation=embed").await.json();
+        let real = gateway.caller().post("/v1/embeddings", &near).await;
+        assert_eq!(real.status, 200, "{}", real.text());
+        let path = format!("/operator/v1/routes/explain/{}", real.header("x-request-id").unwrap());
+        let real = gateway.caller().get(&path).await.json();
+        assert_eq!(real["operation"], "embed");
+        let (real, told) = (&real["decision"]["candidates"][0], &told["candidates"][0]);
+        for field in ["provider", "model", "kind", "reason", "cost"] {
+            assert_eq!(real[field], told[field], "{field}");
+        }
+
+        // Privacy looks at the inputs, and at what the caller says.
+        let body = json!({"model": model, "input": ["my card is 4111 1111 1111 1111"]});
+        for (body, query) in
+            [(&body, ""), (&json!({"model": model, "input": "x"}), "&sensitive=true")]
+        {
+            let decision = explain(body, &format!("?operation=embed{query}")).await.json();
+            assert_eq!(names(&decision["candidates"]), ["near"], "{decision}");
+        }
+        // A chat goes where a vector doesn't, and neither is taken for the other.
+        let chat = ask(model, "hello", false);
+        let decision = explain(&chat, "").await.json();
+        assert_eq!(names(&decision["candidates"]), ["away", "chats", "near"], "{decision}");
+        for (body, query) in [(&chat, "?operation=embed"), (&body, ""), (&chat, "?operation=sing")]
+        {
+            assert_eq!(explain(body, query).await.status, 400, "{query}");
+        }
+    });
+    let shown = gateway.run(["route", "explain", "-m", model, "--embed"]).ok().out;
+    assert!(shown.contains("near/text-embedding-3-small"), "{shown}");
+    assert!(shown.contains("can't make embeddings"), "{shown}");
+    gateway.run(["route", "explain", "-m", model, "--embed", "--stream"]).failed();
+}
+
+#[test]
+fn an_explanation_shows_who_has_no_room_now() {
+    let limits = "    limits: {concurrency: 1, requests_per_minute: 2, queue: 3}\n";
+    let pair = pair_with(limits, "");
+    run(async {
+        let word = word("room");
+        let stream = pair.gateway.caller().stream("first/long-500", &word).await;
+        pair.first.wait_for_request(&word, Duration::from_secs(5)).await;
+        let body = ask("first/plain-model", "hypothetical", false);
+        let decision = pair.operator().post("/operator/v1/routes/explain", &body).await.json();
+        let candidate = &decision["candidates"][0];
+        assert_eq!((&candidate["open"], &candidate["waiting"]), (&json!(1), &json!(0)));
+        assert_eq!(candidate["requests_left"], 1);
+        assert_eq!(candidate["limits"]["concurrency"], 1);
+        let waiting = tokio::spawn({
+            let caller = pair.gateway.caller();
+            async move { caller.chat("first/plain-model", "waits").await }
+        });
+        let explain = ["route", "explain", "-m", "plain-model"];
+        let shown = eventually("one that waits", Duration::from_secs(5), async || {
+            let shown = pair.gateway.run(explain).ok().out;
+            shown.contains("1/1, 1 waiting").then_some(shown)
+        })
+        .await;
+        assert!(shown.contains("second/plain-model"), "{shown}");
+        drop(stream);
+        assert_eq!(waiting.await.unwrap().status, 200);
+        let shown = pair.gateway.run(explain).ok().out;
+        assert!(shown.contains("0/1, no requests left this minute"), "{shown}");
     });
 }
 

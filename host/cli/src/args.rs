@@ -278,8 +278,11 @@ pub struct Explain {
     #[arg(long)]
     pub sensitive: bool,
     /// It would ask for a stream
-    #[arg(long)]
+    #[arg(long, conflicts_with = "embed")]
     pub stream: bool,
+    /// It would ask for the embedding of the text, instead of an answer to it
+    #[arg(long)]
+    pub embed: bool,
 }
 
 #[derive(Debug, Subcommand)]

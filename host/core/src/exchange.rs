@@ -5,9 +5,10 @@
 //! emits is checked and passed on. It may take several vendor requests, one after the other.
 //!
 //! What bounds it: the adapter's [`Limits`](crate::sandbox::Limits), the provider's timeouts, and
-//! the caps on events below. Nothing is buffered beyond one network read and its frames, so a slow
-//! caller slows the vendor down. Dropping an exchange closes the vendor's connection and frees the
-//! slot at once. What it costs: about two steps for a plain answer, one for each read of a stream.
+//! the caps on events below; what nobody is billed for may only look ([`refuse_payable`]). Nothing
+//! is buffered beyond one network read and its frames, so a slow caller slows the vendor down.
+//! Dropping an exchange closes the vendor's connection and frees the slot at once. What it costs:
+//! about two steps for a plain answer, one for each read of a stream.
 
 use std::{
     sync::Arc,
@@ -20,7 +21,7 @@ use crate::{
     Failure, FailureKind, Fault,
     catalog::Provider,
     content::{self, Held},
-    contract::{self, Body, Event, Input, Output, VendorRequest},
+    contract::{self, Body, Event, Input, Method, Output, VendorRequest},
     echo::Echo,
     egress::{Decoder, FramingError, Outgoing, Response, Secrets, retry_after},
     ids::RequestId,
@@ -84,6 +85,8 @@ pub struct Exchange {
     provider: Arc<Provider>,
     key: KeyAt,
     instance: Instance,
+    /// The operation's name, where nothing that is sent for it may cost anything.
+    free: Option<&'static str>,
     held: Held,
     state: State,
     requests: u32,
@@ -172,6 +175,7 @@ impl Exchange {
             provider,
             key,
             instance,
+            free: operation.free(),
             held,
             state: State::Step(Input::Start),
             requests: 0,
@@ -379,6 +383,9 @@ impl Exchange {
         if self.requests > limit {
             return Err(Failure::plugin(format!("the adapter sent more than {limit} requests")));
         }
+        if let Some(operation) = self.free {
+            refuse_payable(operation, &request)?;
+        }
         let framing = request.framing;
         self.held.refuse_marks("a path", &request.path)?;
         for header in &request.headers {
@@ -420,6 +427,24 @@ impl Exchange {
         let request = Outgoing { method, url, headers, body, credential, hide, streamed };
         Ok(Sending { request, framing })
     }
+}
+
+/// Vendors bill what they are given to do, never being looked at: so what the host asks of its own
+/// accord goes as GET without a body, whatever the adapter's author had in mind. Headers that name
+/// another method are refused with all others that steer.
+fn refuse_payable(operation: &str, request: &VendorRequest) -> Result<(), Failure> {
+    let what = match (request.method, &request.body) {
+        (Method::Get, Body::Empty) => return Ok(()),
+        (Method::Get, _) => "a GET with a body",
+        (Method::Post, _) => "a POST",
+        (Method::Put, _) => "a PUT",
+        (Method::Delete, _) => "a DELETE",
+    };
+    Err(Failure::plugin(format!(
+        "the adapter asked for {what} to answer `{operation}`; nothing was sent, because that may be \
+         billed, and `{operation}` never is. Its author can ask with GET and no body, or leave \
+         `{operation}` out of the descriptor's `operations`"
+    )))
 }
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");

@@ -194,7 +194,7 @@ impl Gateway {
         let compiler = Compiler::new(sandbox, worker, &data.path().join("compiled"))?;
         let keys = KeyResolver::new(vault);
         let journal = Journal::default();
-        let health = watching::health(&journal);
+        let health = watching::health(&journal, &config.health);
         let (saved, from) = (health.clone(), Arc::clone(&store));
         blocking(move || watching::restore(&saved, &*from)).await?;
         let watcher = Watcher::start(paths.config, loaded);
@@ -266,15 +266,7 @@ impl Gateway {
     pub async fn embed(&self, call: Call, request: Embed) -> Result<Answer, Failure> {
         let request = Arc::new(request);
         let snapshot = self.snapshot();
-        let ask = Ask {
-            model: request.model.clone(),
-            operation: OperationKind::Embed,
-            needs: Needs::default(),
-            tokens: request.expected_tokens(),
-            max_output: None,
-            sensitive: sensitive(&snapshot, &call, Arc::clone(&request), Embed::pieces).await?,
-            told: Vec::new(),
-        };
+        let ask = ask_embed(&snapshot, &call, Arc::clone(&request)).await?;
         self.answer(snapshot, call, ask, false, Operation::Embed(request)).await
     }
 
@@ -285,8 +277,22 @@ impl Gateway {
     pub async fn explain(&self, call: &Call, request: Chat) -> Result<Decision, Failure> {
         let snapshot = self.snapshot();
         let ask = ask_chat(&snapshot, call, Arc::new(request)).await?;
-        let ask = self.with_told(&snapshot, ask).await;
-        Ok(snapshot.roster.explain(&ask, &View::new(&snapshot, &self.inner.health)))
+        Ok(self.explained(&snapshot, ask).await)
+    }
+
+    /// As [`Gateway::explain`], for embeddings.
+    ///
+    /// # Errors
+    /// As [`Gateway::explain`].
+    pub async fn explain_embed(&self, call: &Call, request: Embed) -> Result<Decision, Failure> {
+        let snapshot = self.snapshot();
+        let ask = ask_embed(&snapshot, call, Arc::new(request)).await?;
+        Ok(self.explained(&snapshot, ask).await)
+    }
+
+    async fn explained(&self, snapshot: &Snapshot, ask: Ask) -> Decision {
+        let ask = self.with_told(snapshot, ask).await;
+        snapshot.roster.explain(&ask, &View::new(snapshot, &self.inner.health))
     }
 
     /// The tokens of a chat's prompt: counted by the vendor if its adapter can and the vendor speaks
@@ -505,6 +511,18 @@ async fn ask_chat(snapshot: &Snapshot, call: &Call, request: Arc<Chat>) -> Resul
         tokens: request.expected_tokens(),
         max_output: request.sampling.max_output_tokens,
         sensitive: sensitive(snapshot, call, request, Chat::pieces).await?,
+        told: Vec::new(),
+    })
+}
+
+async fn ask_embed(snapshot: &Snapshot, call: &Call, request: Arc<Embed>) -> Result<Ask, Failure> {
+    Ok(Ask {
+        model: request.model.clone(),
+        operation: OperationKind::Embed,
+        needs: Needs::default(),
+        tokens: request.expected_tokens(),
+        max_output: None,
+        sensitive: sensitive(snapshot, call, request, Embed::pieces).await?,
         told: Vec::new(),
     })
 }

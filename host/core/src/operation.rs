@@ -38,6 +38,15 @@ pub enum Operation {
 }
 
 impl Operation {
+    /// Its name in the contract, where nobody may be billed for it: the host asks it of its own accord.
+    pub fn free(&self) -> Option<&'static str> {
+        match self {
+            Self::ListModels => Some("list-models"),
+            Self::Probe => Some("probe"),
+            Self::Chat(_) | Self::Embed(_) | Self::CountTokens(_) => None,
+        }
+    }
+
     /// The same, asked of a model of this name. Costs nothing where it has that name already.
     #[must_use]
     pub fn of_model(&self, model: &ModelName) -> Self {

@@ -27,13 +27,13 @@ use axum::{
 use futures_util::Stream;
 use keyward::{
     Failure, FailureKind, Fault,
-    catalog::ProviderState,
+    catalog::{Provider, ProviderState},
     gateway::{Call, Gateway},
     health::{Report, Standing},
     ids::{ProviderName, RequestId},
-    routing::{RouteState, journal::Notice},
+    routing::{RouteState, gate::GateStatus, journal::Notice},
 };
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
 
 use crate::{body::Intake, openai, serve::Closing};
@@ -174,9 +174,21 @@ struct Wanted {
     /// As if it was marked so.
     #[serde(default)]
     sensitive: bool,
+    #[serde(default)]
+    operation: Hypothetical,
 }
 
-/// Where a request would go: its body is a chat as for `/v1/chat/completions`. Nothing is sent.
+/// What the body is, by the name that explanations of real requests give it.
+#[derive(Default, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Hypothetical {
+    #[default]
+    Chat,
+    Embed,
+}
+
+/// Where a request would go: its body is a chat as for `/v1/chat/completions`, or with
+/// `operation=embed` one as for `/v1/embeddings`. Nothing is sent.
 async fn explain(
     State(operator): State<Arc<Operator>>,
     call: Option<Extension<Call>>,
@@ -185,14 +197,30 @@ async fn explain(
     body: Body,
 ) -> Answer {
     let received = operator.intake.receive(body).await?;
-    let chat = openai::read_chat(received).await?;
     let mut call = match call {
         Some(Extension(call)) => call,
         None => crate::surface::local_call(&headers)?,
     };
     call.sensitive |= wanted.sensitive;
-    let decision = operator.gateway.explain(&call, chat).await?;
+    let gateway = &operator.gateway;
+    let decision = match wanted.operation {
+        Hypothetical::Chat => gateway.explain(&call, openai::read_chat(received).await?).await?,
+        Hypothetical::Embed => {
+            gateway.explain_embed(&call, openai::read_embed(received).await?).await?
+        }
+    };
     let mut shown = serde_json::to_value(&decision).unwrap_or_default();
+    // Who comes first is decided without the gates: whoever has no room is found out on the way.
+    let (snapshot, now) = (gateway.snapshot(), Instant::now());
+    let candidates = shown["candidates"].as_array_mut().into_iter().flatten();
+    for (shown, candidate) in candidates.zip(&decision.candidates) {
+        let state = snapshot.providers.get(&candidate.provider);
+        if let (Some(shown), Some(provider)) =
+            (shown.as_object_mut(), state.and_then(ProviderState::ready))
+        {
+            shown.extend(in_use(provider, now));
+        }
+    }
     if let (Some(shown), Some(failure)) = (shown.as_object_mut(), decision.failure()) {
         shown.insert("failure".into(), failure.to_string().into());
     }
@@ -230,25 +258,13 @@ async fn providers(State(operator): State<Arc<Operator>>) -> Json<Value> {
                 .collect();
             match state {
                 ProviderState::Ready(provider) => {
-                    let gate = provider.gate().status(now);
-                    json!({
-                        "name": name.as_str(),
-                        "kind": provider.kind,
-                        "models": provider.models().len(),
-                        "problem": provider.missing_key(),
-                        "health": health,
-                        "open": gate.open,
-                        "waiting": gate.waiting,
-                        "requests_left": gate.requests_left,
-                        "tokens_left": gate.tokens_left,
-                        "limits": {
-                            "concurrency": gate.limits.concurrency,
-                            "requests_per_minute": gate.limits.requests_per_minute,
-                            "tokens_per_minute": gate.limits.tokens_per_minute,
-                            "queue": gate.limits.queue,
-                            "wait_ms": millis(gate.limits.wait),
-                        },
-                    })
+                    let mut shown = in_use(provider, now);
+                    shown.insert("name".into(), name.as_str().into());
+                    shown.insert("kind".into(), json!(provider.kind));
+                    shown.insert("models".into(), provider.models().len().into());
+                    shown.insert("problem".into(), provider.missing_key().into());
+                    shown.insert("health".into(), health.into());
+                    Value::Object(shown)
                 }
                 ProviderState::Unavailable { reason, .. } => {
                     json!({"name": name.as_str(), "problem": reason})
@@ -257,6 +273,27 @@ async fn providers(State(operator): State<Arc<Operator>>) -> Json<Value> {
         })
         .collect();
     Json(json!({ "providers": providers }))
+}
+
+/// A provider's limits, and what of them is in use.
+fn in_use(provider: &Provider, now: Instant) -> Map<String, Value> {
+    let GateStatus { limits, open, waiting, requests_left, tokens_left, .. } =
+        provider.gate().status(now);
+    let limits = json!({
+        "concurrency": limits.concurrency,
+        "requests_per_minute": limits.requests_per_minute,
+        "tokens_per_minute": limits.tokens_per_minute,
+        "queue": limits.queue,
+        "wait_ms": millis(limits.wait),
+    });
+    let fields = [
+        ("open", open.into()),
+        ("waiting", waiting.into()),
+        ("requests_left", requests_left.into()),
+        ("tokens_left", tokens_left.into()),
+        ("limits", limits),
+    ];
+    fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 fn health(report: &Report, now: Instant) -> Value {

@@ -226,6 +226,7 @@ fn run(
         false => (recording.operation.clone(), Marks::default()),
     };
     check_operation(descriptor, &operation)?;
+    let free = matches!(operation, Operation::ListModels | Operation::Probe);
     let mut context: Context = recording.context.clone();
     if !held && !context.grants.iter().any(|grant| grant == GRANT_READ_CONTENT) {
         context.grants.push(GRANT_READ_CONTENT.to_owned());
@@ -252,6 +253,9 @@ fn run(
                     return Err("it sends or waits before the answer has ended".to_owned());
                 }
                 Output::Send(request) => {
+                    if free {
+                        check_free(&request)?;
+                    }
                     outcome.requests.push(written(descriptor, &marks, &request)?);
                     let Some(Step::Request { answer, .. }) = steps.next() else {
                         return Err(format!(
@@ -303,6 +307,28 @@ fn check_operation(descriptor: &Descriptor, operation: &Operation) -> Result<(),
     }
 }
 
+/// What nobody is billed for may only look; a host sends nothing else.
+fn check_free(request: &VendorRequest) -> Result<(), String> {
+    match (request.method, &request.body) {
+        (Method::Get, Body::Empty) => Ok(()),
+        (method, _) => Err(format!(
+            "asks for {} {}, which may be billed: `probe` and `list-models` are answered with GET \
+             and no body",
+            method_name(method),
+            request.path
+        )),
+    }
+}
+
+fn method_name(method: Method) -> &'static str {
+    match method {
+        Method::Get => "GET",
+        Method::Post => "POST",
+        Method::Put => "PUT",
+        Method::Delete => "DELETE",
+    }
+}
+
 /// A request as recordings write it, with content in the place of its marks.
 fn written(
     descriptor: &Descriptor,
@@ -328,15 +354,9 @@ fn written(
     if marks.found_in(&request.path) {
         return Err("content in the path".to_owned());
     }
-    let method = match request.method {
-        Method::Get => "GET",
-        Method::Post => "POST",
-        Method::Put => "PUT",
-        Method::Delete => "DELETE",
-    };
     let mut written = Map::new();
     written.insert("origin".to_owned(), json!(request.origin));
-    written.insert("method".to_owned(), json!(method));
+    written.insert("method".to_owned(), json!(method_name(request.method)));
     written.insert("path".to_owned(), json!(request.path));
     written.insert("headers".to_owned(), Json::Object(headers));
     match &request.body {

@@ -6,7 +6,8 @@
 //! because the driver keeps promises that this adapter has to break.
 //!
 //! `LIST` names every behaviour; a test goes through all of them and checks that the host and its
-//! neighbours live on.
+//! neighbours live on. What is asked of it for nothing names no model: there its setting `free` says
+//! what to do, one of `FREE`.
 
 mod memory;
 
@@ -17,10 +18,10 @@ use std::{
 };
 
 use keyward_sdk::{
-    Body, Descriptor, Event, FinishReason, Framing, Header, Operation, VendorRequest,
+    Body, Descriptor, Event, FinishReason, Framing, Header, Method, Operation, VendorRequest,
     contract::{self, Finish, Guest, GuestExchange, Input, Output, TextDelta, ToolArguments},
     describe,
-    descriptor::{AuthScheme, OperationKind, Origin},
+    descriptor::{AuthScheme, OperationKind, Origin, Setting, SettingType},
 };
 
 /// Counts that make no sense: they are left out, and the answer goes on.
@@ -69,6 +70,9 @@ pub const LIST: &[&str] = &[
     "mark-twice",
 ];
 
+/// What it sends where nothing may be paid for.
+pub const FREE: &[&str] = &["post", "second-post", "put", "delete", "body-in-get"];
+
 pub struct Hostile;
 
 pub struct Exchange(RefCell<State>);
@@ -104,7 +108,11 @@ impl Guest for Hostile {
             credentials: vec![describe::api_key_credential("Any.", "HOSTILE_API_KEY")],
             request_headers: describe::strings(&["x-allowed"]),
             response_headers: describe::strings(&["x-*", "content-type"]),
-            operations: vec![OperationKind::Chat, OperationKind::Probe],
+            settings: vec![Setting {
+                default: Some("nothing".into()),
+                ..describe::setting("free", SettingType::String, "Free", "What a probe does.")
+            }],
+            operations: vec![OperationKind::Chat, OperationKind::ListModels, OperationKind::Probe],
             ..Descriptor::default()
         };
         serde_json::to_string(&descriptor).unwrap_or_default()
@@ -125,7 +133,12 @@ impl GuestExchange for Exchange {
                     });
                 (chat.model, text.unwrap_or_default())
             }
-            _ => ("nothing".to_owned(), String::new()),
+            _ => {
+                let settings = serde_json::from_str(&context.settings);
+                let settings: serde_json::Value = settings.unwrap_or_default();
+                let manner = settings["free"].as_str().unwrap_or_default();
+                (format!("free-{manner}"), "free".to_owned())
+            }
         };
         match behaviour.as_str() {
             "loop-in-constructor" => spin(),
@@ -227,7 +240,12 @@ impl State {
                 outputs
             }
             "two-sends" => [post("/chat/completions"), post("/chat/completions")].concat(),
-            "nothing" => Vec::new(),
+            "nothing" | "free-nothing" => Vec::new(),
+            "free-post" => post("/chat/completions"),
+            "free-second-post" => vec![send(VendorRequest::get("/models"))],
+            "free-put" => paid_by(Method::Put),
+            "free-delete" => paid_by(Method::Delete),
+            "free-body-in-get" => paid_by(Method::Get),
             "auth-header" => with_header(&prompt, "authorization", "Bearer stolen"),
             "api-key-header" => with_header(&prompt, "X-Api-Key", "stolen"),
             "cookie-header" => with_header(&prompt, "cookie", "session=stolen"),
@@ -282,6 +300,7 @@ impl State {
                 outputs.push(Output::Sleep(0));
                 outputs
             }
+            "free-second-post" if ended => vec![send(request("/chat/completions", "free"))],
             "endless-sends" if ended => vec![send(request("/chat/completions", "again"))],
             "headers" if ended => say(self.headers.join("\n")),
             behaviour if ended && behaviour.starts_with("search-") => {
@@ -337,7 +356,7 @@ fn ask(path: &str, content: &str, model: &str) -> VendorRequest {
         format!(r#"{{"model":"{model}","messages":[{{"role":"user","content":"{content}"}}]}}"#);
     VendorRequest {
         origin: "api".into(),
-        method: contract::Method::Post,
+        method: Method::Post,
         path: path.into(),
         headers: Vec::new(),
         body: Body::Json(body),
@@ -347,6 +366,11 @@ fn ask(path: &str, content: &str, model: &str) -> VendorRequest {
 
 fn request(path: &str, content: &str) -> VendorRequest {
     ask(path, content, "plain-model")
+}
+
+/// A chat, asked for by another method than a chat's.
+fn paid_by(method: Method) -> Vec<Output> {
+    vec![send(VendorRequest { method, ..request("/chat/completions", "free") })]
 }
 
 fn with_header(content: &str, name: &str, value: &str) -> Vec<Output> {

@@ -53,12 +53,18 @@ async fn explained(places: &Places, explain: Explain) -> anyhow::Result<ExitCode
             client.json(Method::GET, &path, None).await?
         }
         (None, model) => {
-            let body = json!({
-                "model": model.as_deref().unwrap_or("auto"),
-                "messages": [{"role": "user", "content": explain.text}],
-                "stream": explain.stream,
-            });
-            let path = format!("/operator/v1/routes/explain?sensitive={}", explain.sensitive);
+            let model = model.as_deref().unwrap_or("auto");
+            let (operation, body) = if explain.embed {
+                ("embed", json!({"model": model, "input": explain.text}))
+            } else {
+                let messages = json!([{"role": "user", "content": explain.text}]);
+                let stream = explain.stream;
+                ("chat", json!({"model": model, "messages": messages, "stream": stream}))
+            };
+            let path = format!(
+                "/operator/v1/routes/explain?operation={operation}&sensitive={}",
+                explain.sensitive
+            );
             client.json(Method::POST, &path, Some(body)).await?
         }
         (Some(_), Some(_)) => bail!("name a request, or the model of one that you have in mind"),
@@ -114,19 +120,23 @@ fn show_decision(decision: &Value) {
         println!("\nNobody may serve it.");
     } else {
         println!("\nCandidates, best first:");
+        let mut columns = vec!["CANDIDATE", "KIND", "EXPECTED COST", "LATENCY", "BECAUSE"];
+        columns.extend(candidates.iter().find_map(in_use).map(|_| "OPEN NOW"));
         let row = |candidate: &Value| {
             let latency = candidate["latency_us"].as_u64().map(|us| format!("{} ms", us / 1000));
             let cost = candidate["cost"].as_str().map(|cost| format!("{cost} USD"));
-            vec![
+            let mut row = vec![
                 target(candidate),
                 text(candidate, "kind"),
                 cost.unwrap_or_else(|| "unknown".into()),
                 latency.unwrap_or_else(|| "unknown".into()),
                 text(candidate, "reason"),
-            ]
+            ];
+            row.extend(in_use(candidate));
+            row
         };
         let rows: Vec<Vec<String>> = candidates.iter().map(row).collect();
-        table::print(&["CANDIDATE", "KIND", "EXPECTED COST", "LATENCY", "BECAUSE"], &rows);
+        table::print(&columns, &rows);
     }
     let refused = entries(decision, "refused");
     if !refused.is_empty() {
@@ -146,6 +156,22 @@ fn show_decision(decision: &Value) {
         let rows: Vec<Vec<String>> = refused.iter().map(row).collect();
         table::print(&["CANDIDATE", "WHY", ""], &rows);
     }
+}
+
+/// As "64/64, 3 waiting": requests under way, and what keeps another one from beginning at once. None
+/// for a real request, whose moment is over.
+fn in_use(candidate: &Value) -> Option<String> {
+    let open = candidate["open"].as_u64()?;
+    let mut shown = format!("{open}/{}", candidate["limits"]["concurrency"]);
+    if let Some(waiting) = candidate["waiting"].as_u64().filter(|waiting| *waiting > 0) {
+        shown.push_str(&format!(", {waiting} waiting"));
+    }
+    for (left, of_what) in [("requests_left", "requests"), ("tokens_left", "tokens")] {
+        if candidate[left].as_i64().is_some_and(|left| left <= 0) {
+            shown.push_str(&format!(", no {of_what} left this minute"));
+        }
+    }
+    Some(shown)
 }
 
 fn target(value: &Value) -> String {

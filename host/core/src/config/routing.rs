@@ -153,11 +153,43 @@ pub struct HealthChecks {
     /// How often, 30s unless given; those that fail four times as often.
     #[schemars(default, schema_with = "schema::optional_duration")]
     pub interval: Duration,
+    /// After so many failures in a row a model is left alone; 5 unless given.
+    #[schemars(with = "Option<u32>", range(min = 1, max = 1000))]
+    pub failures: u32,
+    /// Also if so many in a hundred fail, in a row or not; 50 unless given.
+    #[schemars(with = "Option<u32>", range(min = 1, max = 100))]
+    pub share: u32,
+    /// The fewest attempts of which `share` says anything; 10 unless given.
+    #[schemars(with = "Option<u32>", range(min = 1, max = 1000))]
+    pub of: u32,
+    /// Attempts count towards `share` for so long; 30s unless given, 1h at most.
+    #[schemars(default, schema_with = "schema::optional_duration")]
+    pub within: Duration,
+    /// How long it is left alone the first time; 5s unless given, 1h at most.
+    #[schemars(default, schema_with = "schema::optional_duration")]
+    pub rest: Duration,
+    /// What `rest` grows to, doubled each time that it still fails; 5m unless given, 1h at most.
+    #[schemars(default, schema_with = "schema::optional_duration")]
+    pub longest_rest: Duration,
+}
+
+impl HealthChecks {
+    /// Nothing is counted or left alone for longer: what isn't used for so long is forgotten.
+    pub const LONGEST: Duration = Duration::from_secs(3_600);
 }
 
 impl Default for HealthChecks {
     fn default() -> Self {
-        Self { enabled: true, interval: Duration::from_secs(30) }
+        Self {
+            enabled: true,
+            interval: Duration::from_secs(30),
+            failures: 5,
+            share: 50,
+            of: 10,
+            within: Duration::from_secs(30),
+            rest: Duration::from_secs(5),
+            longest_rest: Duration::from_secs(300),
+        }
     }
 }
 

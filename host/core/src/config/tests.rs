@@ -71,7 +71,7 @@ routing:
   {order: listed, attempts: 3, retries: 0, time: 20s, patience: 2s, watch: true, longest_wait: 1s, comparable: true,
    fallback: {gpt-4: [demo/demo]}, streams: {hold: 500ms, broken: continue},
    hedge: {after: 1s, share: 5}}
-health: {enabled: true, interval: 10s}
+health: {enabled: true, interval: 10s, failures: 2, share: 20, of: 5, within: 1m, rest: 2s, longest_rest: 1h}
 vault: {master_key_file: master.key}
 metering: {enabled: false}
 privacy:
@@ -129,6 +129,18 @@ fn the_full_form_is_read() {
     assert!(matches!(config.server.tokens[2].source, TokenSource::Sha256([0x9f, 0x86, ..])));
     assert_eq!(config.vault.master_key_file.as_deref(), Some(Path::new("/etc/keyward/master.key")));
     assert!(!config.metering.enabled);
+    let seconds = Duration::from_secs;
+    let health = HealthChecks {
+        enabled: true,
+        interval: seconds(10),
+        failures: 2,
+        share: 20,
+        of: 5,
+        within: seconds(60),
+        rest: seconds(2),
+        longest_rest: seconds(3_600),
+    };
+    assert_eq!(config.health, health);
 
     let privacy = &config.privacy;
     assert!(privacy.detect);
@@ -386,6 +398,32 @@ fn attempts_have_a_range_and_fallbacks_lead_somewhere() {
         let (_, _, shown) = only(&format!("{providers}routing: {routing}"));
         assert!(shown.contains(said), "{routing}: {shown}");
     }
+}
+
+#[test]
+fn healths_thresholds_have_ranges_and_fit_together() {
+    for (health, column, said) in [
+        ("failures: 0", 20, "from 1 to 1000"),
+        ("failures: 1001", 20, "from 1 to 1000"),
+        ("failures: few", 20, "where a number is wanted"),
+        ("share: 0", 17, "from 1 to 100"),
+        ("share: 101", 17, "from 1 to 100"),
+        ("of: 2.5", 14, "from 1 to 1000"),
+        ("within: 30", 18, "without a unit"),
+        ("within: 2h", 18, "more than 1 hour"),
+        ("rest: 0s", 16, "nothing happens within no time"),
+        ("rest: 61m", 16, "more than 1 hour"),
+        ("longest_rest: 2h, rest: 10m", 24, "more than 1 hour"),
+        ("rest: 10m", 16, "the longest rest is shorter than the first"),
+        ("longest_rest: 4s", 24, "the longest rest is shorter than the first"),
+        ("rest: 2s, longest_rest: 1s", 34, "the longest rest is shorter than the first"),
+    ] {
+        let (line, at, shown) = only(&format!("providers:\nhealth: {{{health}}}"));
+        assert_eq!((line, at), (2, column), "{health}: {shown}");
+        assert!(shown.contains(said), "{health}: {shown}");
+    }
+    assert_eq!(good("health: {failures: 1}").health.rest, HealthChecks::default().rest);
+    good("health: {rest: 10m, longest_rest: 10m}");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use keyward_contract::OperationKind;
 
 use super::Gateway;
 use crate::{
-    Failure,
+    Failure, Fault,
     catalog::{Provider, ProviderState, Snapshot},
     contract::{self, Event},
     exchange::Exchange,
@@ -89,6 +89,10 @@ impl Gateway {
         let listing = tokio::time::timeout(MODEL_LIST_WAIT, self.list_models(provider)).await;
         let models = match listing {
             Ok(Ok(models)) => models,
+            Ok(Err(failure)) if failure.fault == Fault::Plugin => {
+                tracing::warn!(provider = %provider.name, %failure, "its adapter can't list its models");
+                Listing::default()
+            }
             Ok(Err(failure)) => {
                 tracing::debug!(provider = %provider.name, %failure, "no list of models");
                 Listing::default()

@@ -4,7 +4,7 @@
 //! free, such as the list of models, and only providers that have their key; those whose traffic was
 //! served lately aren't probed.
 //! States are saved every [`SAVE`] if something happened, and when the host ends. The task also tells
-//! health whether the configuration wants it. Dropping the gateway ends it.
+//! health whether the configuration wants it, and by which thresholds. Dropping the gateway ends it.
 
 use std::{
     sync::{Arc, Weak},
@@ -15,8 +15,9 @@ use keyward_contract::OperationKind;
 
 use super::{Gateway, Inner, random};
 use crate::{
-    FailureKind,
+    FailureKind, Fault,
     catalog::ProviderState,
+    config::HealthChecks,
     health::{Health, HealthOptions, Saved, Trouble},
     ids::ModelName,
     routing::journal::{HealthNotice, Journal, Notice},
@@ -35,15 +36,31 @@ const PROBE_WAIT: Duration = Duration::from_secs(5);
 const KEY: &[u8] = b"health/states";
 
 /// Health whose changes are logged and told to those who watch.
-pub(super) fn health(journal: &Journal) -> Health {
+pub(super) fn health(journal: &Journal, checks: &HealthChecks) -> Health {
     let journal = journal.clone();
-    Health::new(HealthOptions::default(), random(), move |transition| {
+    Health::new(thresholds(checks), random(), move |transition| {
         let notice = HealthNotice::from(transition);
         let HealthNotice { provider, model, change, kind, code, for_ms, .. } = &notice;
         let model = model.as_ref().map(ModelName::as_str);
         tracing::info!(%provider, model, change, ?kind, code, for_ms, "health changed");
         journal.notify(Notice::Health(notice));
     })
+}
+
+/// By what health judges, as it is configured.
+fn thresholds(checks: &HealthChecks) -> HealthOptions {
+    let usual = HealthOptions::default();
+    HealthOptions {
+        failures: checks.failures,
+        ratio_percent: checks.share,
+        ratio_of: checks.of,
+        window: checks.within,
+        open: checks.rest,
+        open_most: checks.longest_rest,
+        // They are rarer than requests, so no more of them are waited for.
+        probe_failures: usual.probe_failures.min(checks.failures),
+        ..usual
+    }
 }
 
 /// Takes up what the last process saved. What can't be read is found out again.
@@ -74,8 +91,10 @@ pub(super) async fn watch(gateway: Weak<Inner>) {
     let mut saved_at = None;
     while let Some(inner) = gateway.upgrade() {
         let gateway = Gateway { inner };
-        let health = &gateway.inner.health;
-        health.watch(gateway.snapshot().config.health.enabled);
+        let (health, snapshot) = (&gateway.inner.health, gateway.snapshot());
+        let checks = &snapshot.config.health;
+        health.watch(checks.enabled);
+        health.judge_by(thresholds(checks));
         gateway.probe_those_due().await;
         gateway.inner.cache.tidy(&gateway.snapshot().config.cache, Instant::now());
         // What was restored at first is saved already.
@@ -128,11 +147,30 @@ impl Gateway {
                 let probe = tokio::time::timeout(PROBE_WAIT, gateway.probe_with(provider, key));
                 let found = match probe.await {
                     Ok(Ok(took)) => Ok(took),
-                    Ok(Err(failure)) => Err(Trouble::from(&failure).symptom),
+                    Ok(Err(failure)) => {
+                        // Nothing of the vendor, so health doesn't show it.
+                        if failure.fault == Fault::Plugin {
+                            tracing::warn!(provider = %name, %failure, "its adapter can't probe it");
+                        }
+                        Err(Trouble::from(&failure).symptom)
+                    }
                     Err(_) => Err(FailureKind::Timeout.into()),
                 };
                 health.probed(&name, quota.as_ref(), found, Instant::now());
             });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_configured_is_as_health_has_it() {
+        assert_eq!(thresholds(&HealthChecks::default()), HealthOptions::default());
+        let few = HealthChecks { failures: 2, ..HealthChecks::default() };
+        assert_eq!(thresholds(&few).probe_failures, 2);
+        assert_eq!(HealthChecks::LONGEST, crate::health::KEPT);
     }
 }

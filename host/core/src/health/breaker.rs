@@ -322,12 +322,17 @@ pub(super) fn stays_dead(kind: FailureKind) -> bool {
 #[derive(Clone, Debug, Default)]
 struct Window {
     began: Option<Instant>,
+    /// Of the window that the slots were cut for.
+    whole: Duration,
     newest: u64,
     slots: [(u32, u32); SLOTS],
 }
 
 impl Window {
     fn slot(&mut self, now: Instant, window: Duration) -> &mut (u32, u32) {
+        if self.whole != window {
+            self.cut_anew(now, window);
+        }
         let began = *self.began.get_or_insert(now);
         let width = (window.as_nanos() / SLOTS as u128).max(1);
         let passed = now.saturating_duration_since(began).as_nanos() / width;
@@ -342,7 +347,23 @@ impl Window {
 
     fn sum(&mut self, now: Instant, window: Duration) -> (u32, u32) {
         self.slot(now, window);
+        self.total()
+    }
+
+    fn total(&self) -> (u32, u32) {
         let add = |sum: (u32, u32), slot: &(u32, u32)| (sum.0 + slot.0, sum.1 + slot.1);
         self.slots.iter().fold((0, 0), add)
+    }
+
+    /// For another window: what was in the old one counts as of now, since slots of one length can't be
+    /// told apart by another.
+    fn cut_anew(&mut self, now: Instant, window: Duration) {
+        if self.began.is_some() {
+            let old = self.whole;
+            let total = self.sum(now, old);
+            *self = Self { began: Some(now), ..Self::default() };
+            self.slots[0] = total;
+        }
+        self.whole = window;
     }
 }

@@ -327,6 +327,12 @@ impl Health {
         self.book().watching = on;
     }
 
+    /// Judges by other thresholds from now on. What was counted stays, and so does what is open, for
+    /// the time that it was opened for.
+    pub fn judge_by(&self, options: HealthOptions) {
+        self.book().options = options.sane();
+    }
+
     /// Counts up with all that a restart would be told differently about.
     pub fn changes(&self) -> u64 {
         self.book().changes

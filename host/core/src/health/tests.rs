@@ -312,6 +312,59 @@ fn what_was_on_its_way_when_it_opened_neither_lengthens_nor_closes_it() {
     assert_eq!(bench.standing("a", "m"), Standing::Healthy, "old failures shut it again");
 }
 
+#[test]
+fn other_thresholds_hold_from_now_on_and_nothing_is_forgotten() {
+    let mut bench = Bench::new();
+    let usual = HealthOptions::default();
+    bench.fails("a", "m", 3);
+    bench.fails("b", "m", 5);
+    let (left, _) = bench.down("b", "m").unwrap();
+    bench.health.judge_by(HealthOptions { failures: 4, open: 60 * SECOND, ..usual.clone() });
+    assert_eq!(bench.down("b", "m").unwrap().0, left, "it rests for the time it was told");
+    bench.fails("a", "m", 1);
+    let (left, _) = bench.down("a", "m").unwrap();
+    assert!((48 * SECOND..=60 * SECOND).contains(&left), "{left:?}");
+    bench.wait_out("b", "m");
+    bench.fails("b", "m", 1);
+    let (left, _) = bench.down("b", "m").unwrap();
+    assert!((96 * SECOND..=120 * SECOND).contains(&left), "the second time: {left:?}");
+
+    bench.health.judge_by(HealthOptions { ratio_percent: 20, ratio_of: 5, ..usual });
+    (0..4).for_each(|_| bench.ok("c", "m"));
+    assert_eq!(bench.standing("c", "m"), Standing::Healthy);
+    bench.fails("c", "m", 1);
+    assert!(bench.down("c", "m").is_some());
+}
+
+#[test]
+fn what_was_counted_in_one_window_counts_in_another_and_leaves_it() {
+    let recent = |bench: &Bench| {
+        let lines = bench.health.report(bench.now);
+        lines.into_iter().find(|line| line.model.is_some()).unwrap().recent
+    };
+    for (before, after) in [(30, 60), (60, 30), (30, 3_600)] {
+        let mut bench = Bench::new();
+        let window =
+            |seconds| HealthOptions { window: seconds * SECOND, ..HealthOptions::default() };
+        bench.health.judge_by(window(before));
+        for _ in 0..40 {
+            bench.ok("a", "m");
+            bench.wait(30 * SECOND);
+        }
+        bench.fails("a", "m", 2);
+        bench.ok("a", "m");
+        let counted = recent(&bench);
+        assert!(counted.0 >= 1 && counted.1 == 2);
+        bench.health.judge_by(window(after));
+        assert_eq!(recent(&bench), counted);
+        // The first that is counted afterwards cuts the slots.
+        bench.ok("a", "m");
+        assert_eq!(recent(&bench), (counted.0 + 1, 2));
+        bench.wait(after * SECOND + SECOND);
+        assert_eq!(recent(&bench), (0, 0), "{before} to {after}");
+    }
+}
+
 // Probation and the way back.
 
 #[test]

@@ -32,7 +32,7 @@ use http::{HeaderMap, StatusCode, Uri};
 use keyward::{
     Failure, FailureKind,
     gateway::{Answer, Call, ListedModel},
-    operation::Chat,
+    operation::{Chat, Embed},
 };
 use serde::Serialize;
 
@@ -101,6 +101,14 @@ async fn chat(
 /// As for one that is.
 pub async fn read_chat(received: Received) -> Result<Chat, Failure> {
     Ok(parse(received, request::parse_chat).await?.0.chat)
+}
+
+/// As [`read_chat`], for embeddings.
+///
+/// # Errors
+/// As for those that are carried out.
+pub async fn read_embed(received: Received) -> Result<Embed, Failure> {
+    Ok(parse(received, embeddings::parse_embed).await?.0)
 }
 
 async fn embed(

@@ -1,4 +1,6 @@
-//! Reads `routes:` and `routing:`.
+//! Reads `routes:`, `routing:` and `health:`.
+
+use std::time::Duration;
 
 use indexmap::IndexMap;
 
@@ -11,6 +13,9 @@ use crate::{
 
 /// The most attempts that can be configured: more would only multiply a vendor's trouble.
 const MAX_ATTEMPTS: u32 = 16;
+
+/// Failures and attempts that health may wait for: beyond it, it would never say anything.
+const MAX_COUNTED: u32 = 1_000;
 
 const ROUTE_FORM: &str = "As in `writing: [openai/gpt-5-mini, ollama/llama3.2]`, or with `candidates:`, `order:` and \
      `sensitive:`.";
@@ -217,14 +222,45 @@ impl<'t> Reader<'t> {
     }
 
     pub(super) fn health(&self, field: &Field<'t>) -> Option<HealthChecks> {
-        let mut section = self.section(field, "As in `health: {interval: 30s}`.")?;
+        let form = "As in `health: {interval: 30s, failures: 5}`.";
+        let mut section = self.section(field, form)?;
         let usual = HealthChecks::default();
+        let count = |r: &Self, f: &Field<'t>| r.number(f, MAX_COUNTED);
+        let rest = section.field("rest");
+        let longest = section.field("longest_rest");
+        let read = |field: &Option<Field<'t>>| field.as_ref().map(|f| self.rest(f));
+        let (first, most) = (read(&rest), read(&longest));
+        let wrong = first == Some(None) || most == Some(None);
         let health = HealthChecks {
             enabled: section.read("enabled", Self::flag).unwrap_or(usual.enabled),
             interval: section.read("interval", Self::duration).unwrap_or(usual.interval),
+            failures: section.read("failures", count).unwrap_or(usual.failures),
+            share: section.read("share", |r, f| r.number(f, 100)).unwrap_or(usual.share),
+            of: section.read("of", count).unwrap_or(usual.of),
+            within: section.read("within", Self::rest).unwrap_or(usual.within),
+            rest: first.flatten().unwrap_or(usual.rest),
+            longest_rest: most.flatten().unwrap_or(usual.longest_rest),
         };
         section.end();
+        if !wrong
+            && health.rest > health.longest_rest
+            && let Some(written) = longest.as_ref().or(rest.as_ref())
+        {
+            let help = "`rest` is 5s and `longest_rest` 5m unless given.";
+            self.report(written, "the longest rest is shorter than the first", help);
+        }
         Some(health)
+    }
+
+    fn rest(&self, field: &Field<'t>) -> Option<Duration> {
+        let time = self.duration(field)?;
+        if time > HealthChecks::LONGEST {
+            let help =
+                "What isn't used for an hour is forgotten, so nothing is counted or rests longer.";
+            self.report(field, "more than 1 hour", help);
+            return None;
+        }
+        Some(time)
     }
 
     fn streams(&self, field: &Field<'t>) -> Option<Streams> {

@@ -227,11 +227,12 @@ fn a_whole_answer_is_watched_unless_that_is_not_wanted_and_is_whole_all_the_same
         let began = Instant::now();
         let watched = pair.gateway.caller().post("/v1/chat/completions", &body).await;
         assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
-        // The last one isn't watched: it is waited for, and asked for a whole answer.
         assert_eq!(pair.first.requests()[0].json()["stream"], true);
-        assert_ne!(pair.second.requests()[0].json()["stream"], true);
+        assert_eq!(pair.second.requests()[0].json()["stream"], true);
+        // Where there is one alone, nothing would follow from its silence.
         body["model"] = json!("second/tools");
         let alone = pair.gateway.caller().post("/v1/chat/completions", &body).await;
+        assert_ne!(pair.second.requests()[1].json()["stream"], true);
         assert_eq!(watched.json()["choices"], alone.json()["choices"]);
         body["model"] = json!("r");
         // In the other order the one that is watched answers.

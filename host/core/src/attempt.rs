@@ -7,10 +7,14 @@
 //!
 //! Costs: a few comparisons an event and one row in the meter's queue.
 
+pub(crate) mod gathered;
 mod source;
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -59,12 +63,12 @@ pub(crate) struct Attempt {
     /// Absent where nobody was asked for leave. Health hears of an attempt when its content begins
     /// and if it fails.
     leave: Option<Leave>,
-    /// Whether the answer comes in pieces.
-    streams: bool,
-    /// After so long without content it counts as failed if it is dropped.
-    patience: Option<Duration>,
-    /// When content came last.
-    heard: Instant,
+    /// Whether it comes all at once, though it could come in pieces.
+    is_whole_chat: bool,
+    /// Whether such answers are compared by what they took.
+    times_whole: bool,
+    /// Whether it has failed by its silence, when it is dropped.
+    silent: Arc<AtomicBool>,
     /// Where the answer is kept when it has ended in order.
     keeping: Option<Keeping>,
     cache: Option<CacheUse>,
@@ -97,9 +101,9 @@ impl Attempt {
                 spent: TokenUsage::default(),
                 began,
                 leave,
-                streams: matches!(operation, Operation::Chat(chat) if chat.stream),
-                patience: None,
-                heard: began,
+                times_whole: false,
+                is_whole_chat: matches!(operation, Operation::Chat(chat) if !chat.stream),
+                silent: Arc::default(),
                 keeping: None,
                 cache: None,
             }),
@@ -137,17 +141,22 @@ impl Attempt {
             spent: TokenUsage::default(),
             began: Instant::now(),
             leave: None,
-            streams: false,
-            patience: None,
-            heard: Instant::now(),
+            times_whole: false,
+            is_whole_chat: false,
+            silent: Arc::default(),
             keeping: None,
             cache: None,
         }
     }
 
-    /// Another one is asked beside it once it is silent for so long.
-    pub fn expect_within(&mut self, patience: Option<Duration>) {
-        self.patience = patience;
+    /// Who says, when it is dropped, whether it has failed by its silence.
+    pub fn judged_by(&mut self, silent: Arc<AtomicBool>) {
+        self.silent = silent;
+    }
+
+    /// Whole answers are compared by what they took: where none is asked for in pieces.
+    pub fn times_whole(&mut self, compared: bool) {
+        self.times_whole = compared;
     }
 
     /// The answer may be kept.
@@ -233,7 +242,6 @@ impl Attempt {
         }
         if events.iter().any(is_content) {
             reservation.first_token();
-            self.heard = Instant::now();
             self.has_begun();
         }
     }
@@ -241,7 +249,10 @@ impl Attempt {
     fn has_begun(&mut self) {
         let Some(leave) = &mut self.leave else { return };
         let after = self.began.elapsed();
-        let took = if self.streams { Took::Stream(after) } else { Took::Whole(after) };
+        let took = match self.is_whole_chat {
+            false => Some(Took::First(after)),
+            true => self.times_whole.then_some(Took::Whole(after)),
+        };
         leave.began(took, Instant::now());
     }
 
@@ -256,7 +267,9 @@ impl Attempt {
             self.has_begun();
         }
         let counted = self.vendor_counted && !self.source.usage_is_doubtful();
-        if failed && self.answer_bytes == 0 && !counted {
+        // Who was silent and is cancelled may have worked on it, and bills it.
+        let served = self.answer_bytes > 0 || self.silent.load(Ordering::Relaxed);
+        if failed && !served && !counted {
             reservation.unserved();
         } else if !counted {
             reservation.estimate(TokenUsage {
@@ -278,11 +291,9 @@ impl Attempt {
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        let late = self.patience.filter(|patience| self.heard.elapsed() >= *patience);
-        match (&self.leave, late) {
-            (Some(leave), Some(patience)) if self.reservation.is_some() => {
-                self.fail(&carry::silent(leave.provider(), patience));
-            }
+        let silent = self.silent.load(Ordering::Relaxed) && self.reservation.is_some();
+        match &self.leave {
+            Some(leave) if silent => self.fail(&carry::silent(leave.provider())),
             _ => self.settle(Outcome::Cancelled),
         }
     }

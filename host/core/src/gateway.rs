@@ -4,7 +4,8 @@
 //! carries the decision out. For each in turn a kept answer is looked for ([`cache`](crate::cache)),
 //! embeddings may wait for company ([`batch`](crate::batch)), leave is asked of
 //! [`health`](crate::health), a turn is waited for at the provider's gate, a reservation is made and
-//! an exchange begun ([`carrying`]); the first whose answer has content is handed to the caller. A
+//! an exchange begun ([`carrying`]); the first whose answer has content is handed to the caller, and if it
+//! wants a whole answer, when all of that has come. A
 //! stream that breaks after that ends with its error, or is gone on with elsewhere where that is wanted
 //! ([`relay`]). Whatever becomes of it, every attempt leaves exactly one row with the meter, which
 //! also settles the reservation: when the answer ends, when it fails, or when the caller drops it.

@@ -293,7 +293,7 @@ impl Batch {
         };
         let ended = match ended {
             Some(Ok(())) => {
-                leave.began(Took::Whole(began.elapsed()), Instant::now());
+                leave.began(Took::First(began.elapsed()), Instant::now());
                 Ended::Answered
             }
             Some(Err(failure)) => {

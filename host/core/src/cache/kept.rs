@@ -6,8 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{gather, key::Key};
-use crate::contract::Event;
+use super::key::Key;
+use crate::{attempt::gathered, contract::Event};
 
 /// What an answer costs besides its events: its places in the tables here.
 const ENTRY: u64 = 256;
@@ -54,7 +54,7 @@ impl Kept {
         ttl: Duration,
         total: u64,
     ) -> Freed {
-        let bytes = gather::bytes(&events) + ENTRY;
+        let bytes = gathered::bytes(&events) + ENTRY;
         // An answer that alone is too much would drive all others out first.
         let Some(until) = now.checked_add(ttl).filter(|_| bytes <= total) else {
             return Freed::new();

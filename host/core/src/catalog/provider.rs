@@ -305,8 +305,8 @@ impl Provider {
         !self.streamless().contains(model)
     }
 
-    /// The vendor refused to stream an answer of this model.
-    pub(crate) fn refused_to_stream(&self, model: &ModelName) {
+    /// The vendor was asked for a stream of this model's and only gives whole answers.
+    pub(crate) fn streams_not(&self, model: &ModelName) {
         let mut streamless = self.streamless();
         // Callers may name any model.
         if streamless.len() >= MAX_STREAMLESS {

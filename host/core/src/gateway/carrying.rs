@@ -8,7 +8,7 @@ use std::{
 use super::{Gateway, Way, ready, today};
 use crate::{
     Failure, FailureKind, Fault,
-    attempt::{self, Attempt, is_content},
+    attempt::{self, Attempt, gathered, is_content},
     batch::{self, Joined},
     cache::{CacheUse, Found},
     clock::{Clock, SystemClock},
@@ -18,7 +18,7 @@ use crate::{
     operation::Operation,
     routing::{
         Candidate,
-        carry::{Asked, Carrier, Stop, TriedOutcome},
+        carry::{Asked, Carrier, Pace, Stop, TriedOutcome},
         leave::Asking,
     },
 };
@@ -27,22 +27,24 @@ use crate::{
 /// [`attempt::bytes`]: a page of text. What is longer goes to the caller, whatever time is left.
 const MAX_HELD: u64 = 64 * 1024;
 
-/// The most of a whole answer that came as a stream: as much as one may have that came whole.
-const MAX_WHOLE: u64 = 32 << 20;
-
-/// One that begins later than so many times its usual time is taken for silent, if that is longer than
-/// the patience that everyone has.
-const SLOW: u32 = 2;
+/// The most memory of a whole answer that comes as a stream: as many bytes as one may have that comes
+/// whole, and what events take besides. Larger ones, such as many pictures, fail.
+const MAX_WHOLE: u64 = 64 << 20;
 
 /// Whether a vendor's words are about having been asked for a stream.
 fn refuses_to_stream(failure: &Failure) -> bool {
-    use FailureKind::{InvalidRequest, Permission, Unsupported};
-    let Failure { kind, message, code, param, .. } = failure;
-    matches!(kind, InvalidRequest | Permission | Unsupported)
-        && [Some(message), code.as_ref(), param.as_ref()]
-            .into_iter()
-            .flatten()
-            .any(|text| text.to_ascii_lowercase().contains("stream"))
+    use FailureKind::{InvalidRequest, Unsupported};
+    let Failure { kind, message, param, .. } = failure;
+    let speaks_of_it = |text: &str| {
+        let mut words = text.split(|letter: char| !(letter.is_alphanumeric() || letter == '_'));
+        words.any(|word| {
+            ["stream", "streaming", "streamed", "stream_options"]
+                .iter()
+                .any(|other| word.eq_ignore_ascii_case(other))
+        })
+    };
+    matches!(kind, InvalidRequest | Unsupported)
+        && (speaks_of_it(message) || param.as_deref().is_some_and(speaks_of_it))
 }
 
 /// One request on its way.
@@ -80,9 +82,10 @@ impl Carrier for Carrying<'_> {
         let inner = &self.gateway.inner;
         let tokens = ask.tokens;
         let mut operation = self.way.operation.of_model(&candidate.model);
-        let estimate = Estimate {
+        let mut estimate = Estimate {
             request: call.id,
-            attempt: self.way.made + asked.number,
+            // Until it is sent.
+            attempt: 0,
             caller: call.caller.name.clone(),
             provider: provider.name.clone(),
             model: candidate.model.clone(),
@@ -99,11 +102,19 @@ impl Carrier for Carrying<'_> {
             _ => Found::Off,
         };
         let keeping = match found {
-            Found::Hit(events) => return self.kept(events, estimate),
+            Found::Hit(events) => {
+                estimate.attempt = self.way.made + asked.sends();
+                return self.kept(events, estimate);
+            }
             Found::Miss(keeping) => Some(keeping),
             Found::Off => None,
         };
         let health = &inner.health;
+        let began = Instant::now();
+        if provider.batch.is_some() && matches!(operation, Operation::Embed(_)) {
+            // Who waits with others may be sent at any moment.
+            estimate.attempt = self.way.made + asked.sends();
+        }
         let joining = batch::Request {
             provider: &provider,
             candidate,
@@ -116,11 +127,6 @@ impl Carrier for Carrying<'_> {
             health,
             meter: &inner.meter,
         };
-        let began = Instant::now();
-        if provider.batch.is_some() && matches!(operation, Operation::Embed(_)) {
-            // Who waits with others may be sent at any moment.
-            asked.sends(self.now());
-        }
         match inner.batches.join(joining).await {
             Joined::Answered(events) => {
                 let mut attempt = Attempt::given(events);
@@ -140,20 +146,16 @@ impl Carrier for Carrying<'_> {
             deadline: self.deadline,
         };
         let leave = provider.leave(&asking, health).await?;
-        asked.sends(self.now());
+        estimate.attempt = self.way.made + asked.sends();
         let before = Instant::now();
-        let mut by_host = false;
+        // Whoever asks for the whole gets it all the same.
+        let by_host = asked.patience.is_some() && !self.way.streamed;
         let reservation = inner.meter.reserve(&estimate).map_err(Stop::Failed)?;
-        if let (Operation::Chat(chat), Some(_), false) =
-            (&mut operation, asked.patience, self.way.streamed)
-        {
-            // Whoever asks for the whole gets it all the same.
+        if let (Operation::Chat(chat), true) = (&mut operation, by_host) {
             Arc::make_mut(chat).stream = true;
-            by_host = true;
         }
         let failed = |failure: Failure| {
             if by_host && refuses_to_stream(&failure) {
-                provider.refused_to_stream(&candidate.model);
                 return Stop::Whole(failure);
             }
             provider.stop(failure, &candidate.model, health, asked.keys)
@@ -163,23 +165,29 @@ impl Carrier for Carrying<'_> {
         let opened = Attempt::open(&provider, &operation, id, tokens, reservation, leave, None);
         let mut attempt = opened.await.map_err(failed)?;
         attempt.keep(keeping);
-        attempt.expect_within(asked.patience);
-        let first = self.begin(&mut attempt, asked).await.map_err(failed)?;
-        // From here on its pace is the caller's.
-        attempt.expect_within(None);
+        attempt.judged_by(asked.verdict());
+        attempt.times_whole(!snapshot.config.routing.watch);
+        asked.opened(self.now());
+        let first = match self.way.streamed {
+            true => self.beginning(&mut attempt, asked).await,
+            false => self.whole(&mut attempt, asked).await,
+        };
+        let first = first.map_err(failed)?;
+        if asked.whole {
+            provider.streams_not(&candidate.model);
+        }
         Ok(Begun { first, attempt, before })
     }
 
-    fn patience(&self, candidate: &Candidate, usual: Duration) -> Option<Duration> {
+    fn pace(&self, candidate: &Candidate) -> Option<Pace> {
         let Way { snapshot, streamed, .. } = *self.way;
         let Candidate { provider: name, model, .. } = candidate;
         let provider = ready(snapshot, name).ok()?;
         if !streamed && !provider.may_stream(model) {
             return None;
         }
-        let health = &self.gateway.inner.health;
-        let known = || health.stream_latency(name, model, Instant::now()).unwrap_or_default();
-        Some(provider.patience.unwrap_or_else(|| usual.max(known().saturating_mul(SLOW))))
+        let known = self.gateway.inner.health.first_content(name, model, Instant::now());
+        Some(Pace { own: provider.patience, known })
     }
 
     fn outcome(&self, begun: &Begun) -> TriedOutcome {
@@ -207,10 +215,9 @@ impl Carrying<'_> {
         Ok(Begun { attempt: Attempt::kept(events, reservation), first: Vec::new(), before })
     }
 
-    /// What its caller sees first. Of a stream that is the first content, and what comes for as long
-    /// as the beginning is held back. Of a whole answer it is all of it: one that breaks in the middle
-    /// can be asked for elsewhere.
-    async fn begin(&self, attempt: &mut Attempt, asked: &Asked) -> Result<Vec<Event>, Failure> {
+    /// What the caller of a stream sees first: the first content, and what comes for as long as the
+    /// beginning is held back.
+    async fn beginning(&self, attempt: &mut Attempt, asked: &Asked) -> Result<Vec<Event>, Failure> {
         let mut first: Vec<Event> = Vec::new();
         let mut until: Option<Instant> = None;
         let mut held = 0;
@@ -224,9 +231,30 @@ impl Carrying<'_> {
             }
             first.append(&mut events);
             // Released by the first piece after the time: one that stalls in it is still elsewhere's.
-            let released = until.is_some_and(|until| now >= until) || held > MAX_HELD;
-            if self.way.streamed && released {
+            if until.is_some_and(|until| now >= until) || held > MAX_HELD {
                 break;
+            }
+        }
+        Ok(first)
+    }
+
+    /// All of a whole answer: one that breaks in the middle can be asked for elsewhere.
+    async fn whole(&self, attempt: &mut Attempt, asked: &Asked) -> Result<Vec<Event>, Failure> {
+        let mut all: Vec<Event> = Vec::new();
+        let mut held = 0;
+        while let Some(events) = attempt.next().await {
+            let events = events?;
+            if events.iter().any(is_content) {
+                asked.hears(Instant::now());
+            }
+            for event in events {
+                match all.last_mut().and_then(|last| gathered::join(last, &event)) {
+                    Some(more) => held += more as u64,
+                    None => {
+                        held += gathered::bytes(std::slice::from_ref(&event));
+                        all.push(event);
+                    }
+                }
             }
             if held > MAX_WHOLE {
                 let message = format!("its answer has more than {MAX_WHOLE} bytes");
@@ -235,6 +263,6 @@ impl Carrying<'_> {
                 return Err(failure);
             }
         }
-        Ok(first)
+        Ok(all)
     }
 }

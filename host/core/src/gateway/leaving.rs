@@ -39,7 +39,7 @@ impl Drop for Pending<'_> {
         if self.over {
             return;
         }
-        let (tried, attempts) = self.carry.left(Instant::now());
+        let (tried, attempts) = self.carry.leave(Instant::now());
         let Way { call, ask, decision, streamed, .. } = *self.way;
         let ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         tracing::info!(

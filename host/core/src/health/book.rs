@@ -349,13 +349,13 @@ impl Book {
         self.providers.get(provider)?.models.get(model)?.latency.at(now)
     }
 
-    pub fn stream_latency(
+    pub fn first_content(
         &self,
         provider: &ProviderName,
         model: &ModelName,
         now: Instant,
     ) -> Option<Duration> {
-        self.providers.get(provider)?.models.get(model)?.latency.stream_at(now)
+        self.providers.get(provider)?.models.get(model)?.latency.first?.mean(now)
     }
 
     pub fn left(&mut self, provider: &ProviderName, model: &ModelName, holds: Holds) {
@@ -371,7 +371,7 @@ impl Book {
         provider: &ProviderName,
         model: &ModelName,
         holds: Holds,
-        took: Took,
+        took: Option<Took>,
         now: Instant,
     ) {
         self.changes += 1;
@@ -392,7 +392,9 @@ impl Book {
             pair.used = pair.used.max(now);
             pair.served = pair.served.max(Some(now));
             pair.cool.served(now);
-            pair.latency.add(took, now);
+            if let Some(took) = took {
+                pair.latency.add(took, now);
+            }
             model_closed = pair.breaker.succeeded(holds.model, now, options, source);
         }
         if provider_closed {

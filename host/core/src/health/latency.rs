@@ -2,7 +2,8 @@
 //!
 //! What a stream takes to begin and what a whole answer takes are two things: a model that begins
 //! within half a second may write for a minute. So there is a number of each ([`Latencies`]), and which
-//! of the two a provider is known by is that of its streams, if it had any.
+//! of the two a provider is known by is that of its streams, if it had any. What patience is measured by doesn't fade: a slow model that is
+//! seldom asked is no faster for it.
 //!
 //! An exponentially weighted mean: a sample counts for at least [`WEIGHT`], and for the more the
 //! longer ago the last one was, because an old mean says little. What isn't used is forgotten
@@ -44,6 +45,13 @@ impl Latency {
         self.at = self.at.max(now);
     }
 
+    /// The mean as it was when it was added to last.
+    pub fn mean(&self, now: Instant) -> Option<Duration> {
+        let idle = now.saturating_duration_since(self.at);
+        (idle < FORGOTTEN).then(|| Duration::try_from_secs_f64(self.mean).ok()).flatten()
+    }
+
+    /// The mean, faded.
     pub fn at(&self, now: Instant) -> Option<Duration> {
         let idle = now.saturating_duration_since(self.at);
         let halvings = idle.as_secs_f64() / HALF_LIFE.as_secs_f64();
@@ -56,22 +64,23 @@ impl Latency {
 /// What an answer took until its first content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Took {
-    Stream(Duration),
-    /// The answer came all at once.
+    /// Nothing can come sooner: the first piece of a stream, or an embedding.
+    First(Duration),
+    /// The whole of what could have come in pieces.
     Whole(Duration),
 }
 
 /// Of one model of a provider.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Latencies {
-    pub stream: Option<Latency>,
+    pub first: Option<Latency>,
     pub whole: Option<Latency>,
 }
 
 impl Latencies {
     pub fn add(&mut self, took: Took, now: Instant) {
         let (mean, sample) = match took {
-            Took::Stream(sample) => (&mut self.stream, sample),
+            Took::First(sample) => (&mut self.first, sample),
             Took::Whole(sample) => (&mut self.whole, sample),
         };
         match mean {
@@ -82,15 +91,11 @@ impl Latencies {
 
     /// By which equals are told apart.
     pub fn at(&self, now: Instant) -> Option<Duration> {
-        self.stream_at(now).or_else(|| self.whole?.at(now))
-    }
-
-    pub fn stream_at(&self, now: Instant) -> Option<Duration> {
-        self.stream?.at(now)
+        self.first.and_then(|first| first.at(now)).or_else(|| self.whole?.at(now))
     }
 
     pub fn is_known(&self) -> bool {
-        self.stream.is_some() || self.whole.is_some()
+        self.first.is_some() || self.whole.is_some()
     }
 }
 
@@ -127,10 +132,11 @@ mod tests {
         let mut latencies = Latencies::default();
         assert!(!latencies.is_known());
         latencies.add(Took::Whole(9_000 * MS), now);
-        assert_eq!((latencies.at(now), latencies.stream_at(now)), (Some(9_000 * MS), None));
-        latencies.add(Took::Stream(300 * MS), now);
+        assert_eq!((latencies.at(now), latencies.first), (Some(9_000 * MS), None));
+        latencies.add(Took::First(300 * MS), now);
         latencies.add(Took::Whole(20_000 * MS), now);
-        assert_eq!((latencies.at(now), latencies.stream_at(now)), (Some(300 * MS), Some(300 * MS)));
+        let first = latencies.first.and_then(|first| first.at(now));
+        assert_eq!((latencies.at(now), first), (Some(300 * MS), Some(300 * MS)));
     }
 
     #[test]

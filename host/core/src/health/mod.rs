@@ -395,14 +395,15 @@ impl Health {
         self.book().latency(provider, model, now)
     }
 
-    /// As [`Health::latency`], of streams alone.
-    pub fn stream_latency(
+    /// The mean time to what can't come sooner: the first piece of a stream, not a whole answer. It
+    /// doesn't fade before it is forgotten.
+    pub fn first_content(
         &self,
         provider: &ProviderName,
         model: &ModelName,
         now: Instant,
     ) -> Option<Duration> {
-        self.book().stream_latency(provider, model, now)
+        self.book().first_content(provider, model, now)
     }
 
     /// A failure after the first content, when the ticket was already given back as a success.
@@ -521,11 +522,11 @@ struct Holds {
 }
 
 impl Ticket {
-    /// The first content came.
-    pub fn succeeded(mut self, took: Took, now: Instant) {
+    /// The first content came. What it took isn't given where it says nothing of how soon others come.
+    pub fn succeeded(mut self, took: impl Into<Option<Took>>, now: Instant) {
         if let Some(holds) = self.holds.take() {
             let mut book = self.health.book();
-            book.succeeded(&self.provider, &self.model, holds, took, now);
+            book.succeeded(&self.provider, &self.model, holds, took.into(), now);
         }
     }
 

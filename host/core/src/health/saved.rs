@@ -106,7 +106,7 @@ impl Book {
                 name: name.clone(),
                 open: open(&pair.breaker, now),
                 cool_down: cool_down(&pair.cool, now),
-                latency_ms: ms(pair.latency.stream),
+                latency_ms: ms(pair.latency.first),
                 whole_latency_ms: ms(pair.latency.whole),
             };
             let timed = saved.latency_ms.or(saved.whole_latency_ms).is_some();
@@ -184,7 +184,7 @@ impl Book {
                     Some(Latency::first(saved.at(now.checked_add(passed)?)?, now))
                 };
                 pair.latency = Latencies {
-                    stream: faded(model.latency_ms),
+                    first: faded(model.latency_ms),
                     whole: faded(model.whole_latency_ms),
                 };
                 if let Some(cool) = model.cool_down {

@@ -65,7 +65,7 @@ impl Bench {
     }
 
     fn ok(&self, p: &str, m: &str) {
-        self.admit(p, m).unwrap().succeeded(Took::Stream(100 * MS), self.now);
+        self.admit(p, m).unwrap().succeeded(Took::First(100 * MS), self.now);
     }
 
     fn bad(&self, p: &str, m: &str, trouble: Trouble) {
@@ -299,13 +299,13 @@ fn what_was_on_its_way_when_it_opened_neither_lengthens_nor_closes_it() {
         ticket.failed(trouble(FailureKind::Unavailable), bench.now);
     }
     assert_eq!(bench.down("a", "m").unwrap(), shut);
-    tickets.pop_front().unwrap().succeeded(Took::Stream(MS), bench.now);
+    tickets.pop_front().unwrap().succeeded(Took::First(MS), bench.now);
     assert_eq!(bench.down("a", "m").unwrap(), shut);
     bench.wait_out("a", "m");
     let trial = bench.admit("a", "m").unwrap();
     tickets.drain(..8).for_each(drop);
     assert!(bench.admit("a", "m").is_err(), "a place isn't freed by who doesn't hold it");
-    trial.succeeded(Took::Stream(MS), bench.now);
+    trial.succeeded(Took::First(MS), bench.now);
     for ticket in tickets {
         ticket.failed(trouble(FailureKind::Unavailable), bench.now);
     }
@@ -424,7 +424,7 @@ fn after_probation_the_way_back_is_a_ramp_that_doubles_each_round() {
         let tickets: Vec<_> = std::iter::from_fn(|| bench.admit("a", "m").ok()).take(99).collect();
         assert_eq!(tickets.len(), allowed);
         assert_eq!(bench.down("a", "m").unwrap().1, Why::Recovering);
-        tickets.into_iter().for_each(|ticket| ticket.succeeded(Took::Stream(MS), bench.now));
+        tickets.into_iter().for_each(|ticket| ticket.succeeded(Took::First(MS), bench.now));
     }
     let all: Vec<_> = (0..1_000).map(|_| bench.admit("a", "m").unwrap()).collect();
     drop(all);
@@ -476,7 +476,7 @@ fn a_flapping_vendor_is_left_alone_most_of_the_time_and_never_tried_by_two() {
         (sent, offered) = (sent + tickets.len(), offered + 10);
         for ticket in tickets {
             if random.random() % 2 == 0 {
-                ticket.succeeded(Took::Stream(MS), bench.now);
+                ticket.succeeded(Took::First(MS), bench.now);
             } else {
                 ticket.failed(trouble(FailureKind::Unavailable), bench.now);
             }
@@ -975,7 +975,7 @@ fn absurd_options_and_times_do_not_panic() {
                 0 => ticket.failed(limit(Some(Duration::MAX), Reach::Provider), now),
                 1 => ticket.failed(limit(None, Reach::Model), now),
                 2 => ticket.failed(trouble(FailureKind::Other), now),
-                _ => ticket.succeeded(Took::Stream(Duration::MAX), now),
+                _ => ticket.succeeded(Took::First(Duration::MAX), now),
             }
         }
         now += LONGEST / 7;
@@ -1085,7 +1085,7 @@ proptest! {
                 }
                 Step::Succeed(at) if !out.is_empty() => {
                     let out = out.swap_remove(at % out.len());
-                    out.ticket.succeeded(Took::Stream(MS), bench.now);
+                    out.ticket.succeeded(Took::First(MS), bench.now);
                 }
                 Step::Fail(at, kind) if !out.is_empty() => {
                     let out = out.swap_remove(at % out.len());
@@ -1158,7 +1158,7 @@ proptest! {
             bench.wait(SECOND);
             for (p, m) in [("a", "m"), ("a", "n"), ("b", "m"), ("b", "n")] {
                 if let Ok(ticket) = bench.admit(p, m) {
-                    ticket.succeeded(Took::Stream(MS), bench.now);
+                    ticket.succeeded(Took::First(MS), bench.now);
                 }
             }
         }
@@ -1206,7 +1206,7 @@ fn the_cost_of_one_attempt() {
         for (p, m) in &names {
             let _ = std::hint::black_box(bench.health.standing(p, m, bench.now));
             let ticket = bench.health.admit(p, m, bench.now).unwrap();
-            ticket.succeeded(Took::Stream(100 * MS), bench.now);
+            ticket.succeeded(Took::First(100 * MS), bench.now);
         }
     };
     round();

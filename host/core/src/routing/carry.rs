@@ -2,7 +2,7 @@
 //!
 //! A failure that another provider may not have leads to the next candidate at once, and so does
 //! silence: who hasn't begun within the request's patience is still waited for, but the next one is
-//! asked beside it, and a moment later the one after that. The first that begins answers; the others
+//! asked beside it, and a moment later the one after that. The first that begins goes on; the others
 //! are cancelled. When nobody else is left, the candidates whose failure may pass are asked again,
 //! each no sooner than its vendor asked for, after a random time that doubles, if the budget has that
 //! time. A caller's own mistake ends it: it would be one everywhere.
@@ -19,16 +19,20 @@ use std::{
     collections::VecDeque,
     ops::ControlFlow,
     pin::{Pin, pin},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use futures_util::{
     StreamExt,
-    future::{Either, select},
+    future::{AbortHandle, Abortable, Either, select},
     stream::FuturesUnordered,
 };
 use serde::Serialize;
+use tokio::sync::Notify;
 
 use super::{Candidate, Decision};
 use crate::{
@@ -40,6 +44,13 @@ use crate::{
 /// Once a request was kept waiting for its patience, each further candidate has this long before the
 /// one after it is asked as well: three that are silent and a fourth that answers stay within 5 s.
 pub(crate) const IMPATIENCE: Duration = Duration::from_millis(500);
+
+/// The first of these has so much, if it is known to take that long.
+const MOST_IMPATIENCE: Duration = Duration::from_secs(1);
+
+/// One that begins later than so many times its usual time is taken for silent, if that is longer than
+/// the patience that everyone has.
+const SLOW: u32 = 2;
 
 const LEFT: &str = "the caller left before the first content";
 
@@ -75,10 +86,10 @@ pub(crate) trait Carrier: Clock + Sync {
         asked: &Asked,
     ) -> impl Future<Output = Result<Self::Answer, Stop>> + Send;
 
-    /// How long the candidate may take to its first content, where others have `usual`: more if it is
-    /// known to need more, and none if it can't be told from its silence that it fails.
-    fn patience(&self, _: &Candidate, usual: Duration) -> Option<Duration> {
-        Some(usual)
+    /// What is known of how soon the candidate begins. None if nothing follows from its silence,
+    /// because it can only answer all at once.
+    fn pace(&self, _: &Candidate) -> Option<Pace> {
+        Some(Pace::default())
     }
 
     /// What is told of an answer.
@@ -95,57 +106,112 @@ pub(crate) trait Carrier: Clock + Sync {
     }
 }
 
+/// How soon a candidate begins, as far as that is known.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Pace {
+    /// Its own patience, where the operator gave it one.
+    pub own: Option<Duration>,
+    /// How long it lately took.
+    pub known: Option<Duration>,
+}
+
 /// An attempt, as it is asked for.
 #[derive(Debug)]
 pub(crate) struct Asked {
-    /// Which of the request's it is, from 1.
-    pub number: u32,
-    /// How long it may be silent. None where it is waited for in any case, as where nobody else could
-    /// be asked.
-    pub patience: Option<Duration>,
     /// So many of the provider's keys failed in this round.
     pub keys: usize,
+    /// Whether it refused to stream, and is to answer all at once.
+    pub whole: bool,
+    /// How long it may be silent before another one is asked beside it. None where it is waited for in any
+    /// case, because there is no other or nothing follows from its silence.
+    pub patience: Option<Duration>,
     heard: Mutex<Heard>,
+    shared: Arc<Shared>,
+    /// See [`Asked::verdict`].
+    silent: Arc<AtomicBool>,
 }
 
+/// What the attempts of a request have in common.
 #[derive(Debug, Default)]
+struct Shared {
+    /// Those that were sent.
+    sent: Mutex<u32>,
+    /// Something happened that changes what is waited for.
+    news: Notify,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
 struct Heard {
-    sent: Option<Instant>,
-    /// When the last content came.
-    content: Option<Instant>,
+    /// Which of the request's attempts it is, from 1, once it counts.
+    number: Option<u32>,
+    /// Since when the vendor has it.
+    since: Option<Instant>,
+    first: Option<Instant>,
+    last: Option<Instant>,
 }
 
 impl Asked {
-    /// From here on it counts, whatever becomes of it.
-    pub fn sends(&self, now: Instant) {
-        self.heard().sent.get_or_insert(now);
+    /// From here on it counts, whatever becomes of it: as which of the request's attempts, from 1.
+    pub fn sends(&self) -> u32 {
+        let mut heard = lock(&self.heard);
+        *heard.number.get_or_insert_with(|| {
+            let mut sent = lock(&self.shared.sent);
+            *sent += 1;
+            *sent
+        })
+    }
+
+    /// The vendor has it from now on: until then nothing follows from its silence.
+    pub fn opened(&self, now: Instant) {
+        lock(&self.heard).since.get_or_insert(now);
+        self.shared.news.notify_one();
     }
 
     /// Content came of which the caller sees nothing yet, because it wants all of it or the beginning is
     /// held back. From here on it is waited for, unless it falls silent again.
     pub fn hears(&self, now: Instant) {
-        self.heard().content = Some(now);
+        let mut heard = lock(&self.heard);
+        heard.last = Some(now);
+        if heard.first.is_none() {
+            heard.first = Some(now);
+            self.shared.news.notify_one();
+        }
     }
 
-    fn is_sent(&self) -> bool {
-        self.heard().sent.is_some()
+    /// Whether it has failed by its silence, to be asked when it is dropped: then another one has begun.
+    pub fn verdict(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.silent)
     }
 
-    /// Whether it has been silent for as long as it may be.
-    fn is_late(&self, now: Instant) -> bool {
-        let Heard { sent, content } = *self.heard();
-        let silent_since = content.or(sent);
-        silent_since.zip(self.patience).is_some_and(|(since, patience)| since + patience <= now)
-    }
-
-    fn heard(&self) -> MutexGuard<'_, Heard> {
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    fn heard(&self) -> Heard {
+        *lock(&self.heard)
     }
 }
 
-/// What is said of one that was silent for longer than it may be.
-pub(crate) fn silent(provider: &ProviderName, patience: Duration) -> Failure {
-    let message = format!("'{provider}' was silent for {patience:?}, and another may serve it");
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Heard {
+    fn is_sent(&self) -> bool {
+        self.number.is_some()
+    }
+
+    /// How long it has said nothing.
+    fn silent_for(&self, now: Instant) -> Option<Duration> {
+        Some(now.saturating_duration_since(self.last.or(self.since)?))
+    }
+
+    /// How long it took to begin.
+    fn took(&self, now: Instant) -> Duration {
+        let begun = self.first.unwrap_or(now);
+        begun.saturating_duration_since(self.since.unwrap_or(begun))
+    }
+}
+
+/// What is said of one that was silent for longer than it may be, while another one began.
+pub(crate) fn silent(provider: &ProviderName) -> Failure {
+    let message = format!("'{provider}' was silent until another one had begun");
     Failure::new(FailureKind::Timeout, Fault::Vendor, message)
 }
 
@@ -244,18 +310,18 @@ pub(crate) struct Carried<A> {
 pub(crate) struct Carry<'a> {
     decision: &'a Decision,
     budget: &'a Budget,
-    /// Whether the first content is expected early, so that patience makes sense.
+    /// Whether something follows from silence: the answer is a stream, or can be asked for as one, and
+    /// somebody else can be asked.
     watched: bool,
     began: Instant,
+    /// From when on this round's patience counts.
     round: Instant,
     rounds: u32,
     /// Attempts that were made and are over.
     made: u32,
-    /// The number of the attempt that was begun last.
-    numbers: u32,
     /// Who is to be asked in this round, in the order of the decision.
-    left: VecDeque<usize>,
-    /// Who is to be asked at once, whatever else is on its way: the one before, with another key.
+    left: VecDeque<Next>,
+    /// Who is to be asked at once, whatever else is on its way: the one before, in another way.
     next: Option<Next>,
     /// Those that are being asked, in the order in which they began.
     running: Vec<Running>,
@@ -263,9 +329,13 @@ pub(crate) struct Carry<'a> {
     waiting: Vec<Waiting>,
     /// When that begins, once it is settled.
     resume: Option<Instant>,
+    /// One has refused what every other would refuse: nobody else is asked, and those that are being asked
+    /// are waited for until then.
+    ends: Option<Instant>,
     tried: Vec<Tried>,
     /// The failure that says most about why there is no answer.
     last: Option<Failure>,
+    shared: Arc<Shared>,
 }
 
 #[derive(Clone, Copy)]
@@ -274,19 +344,13 @@ struct Next {
     place: usize,
     /// With how many of its keys it was asked.
     keys: usize,
-}
-
-impl Running {
-    /// From when on one more is asked beside it, as far as it can be told now.
-    fn due(&self) -> Option<Instant> {
-        let since = self.asked.heard().content;
-        since.map_or(self.due, |since| Some(since + self.asked.patience?))
-    }
+    /// Whether it refused to stream.
+    whole: bool,
 }
 
 impl From<usize> for Next {
     fn from(place: usize) -> Self {
-        Self { place, keys: 0 }
+        Self { place, keys: 0, whole: false }
     }
 }
 
@@ -294,10 +358,37 @@ struct Running {
     place: usize,
     asked: Arc<Asked>,
     begun: Instant,
-    /// From when on one more is asked beside it, if it says nothing until then.
-    due: Option<Instant>,
+    /// From when on its round's patience counts.
+    round: Instant,
+    pace: Pace,
     /// Whether it was asked if one may be asked beside it before.
     hedged: bool,
+    cancel: AbortHandle,
+}
+
+impl Running {
+    /// From when on one more is asked beside it, as far as it can be told now. While it waits for its turn
+    /// nothing follows from its silence, but who is asked beside another isn't waited for.
+    fn due(&self, usual: Duration, alone: bool) -> Option<Instant> {
+        let patience = self.asked.patience?;
+        let Heard { since, last, .. } = self.asked.heard();
+        if let Some(last) = last {
+            return Some(last + patience);
+        }
+        let least = IMPATIENCE.min(patience);
+        let Some(since) = since else { return (!alone).then(|| self.begun + least) };
+        if patience > usual {
+            return Some(since + patience);
+        }
+        let shared = self.round + since.saturating_duration_since(self.begun) + patience;
+        let known = since + self.pace.known.unwrap_or_default() * 3 / 2;
+        Some(shared.max(since + least).max(known.min(shared + MOST_IMPATIENCE)))
+    }
+
+    fn is_late(&self, now: Instant) -> bool {
+        let silent_for = self.asked.heard().silent_for(now);
+        silent_for.zip(self.asked.patience).is_some_and(|(silent, patience)| silent >= patience)
+    }
 }
 
 /// One that may be asked again, but not before.
@@ -309,9 +400,9 @@ struct Waiting {
 /// What is to be done next.
 enum Turn {
     Ask(Next),
-    /// Until one of those on their way is over, or this time has come.
+    /// Until one of those on their way is over or there is news of it, or this time has come.
     Wait(Option<Instant>),
-    /// Nothing is on its way and nothing more may be tried.
+    /// Nothing more is waited for or tried.
     Over,
 }
 
@@ -323,58 +414,69 @@ struct Came<A> {
 }
 
 /// An attempt on its way.
-type Asking<'c, A> = Pin<Box<dyn Future<Output = Came<A>> + Send + 'c>>;
+type Asking<'c, A> = Abortable<Pin<Box<dyn Future<Output = Came<A>> + Send + 'c>>>;
 
 fn ask<'c, C: Carrier>(
     carrier: &'c C,
     candidate: &'c Candidate,
-    place: usize,
-    asked: Arc<Asked>,
+    running: &Running,
+    cancelled: futures_util::future::AbortRegistration,
 ) -> Asking<'c, C::Answer> {
-    Box::pin(async move {
+    let (place, asked) = (running.place, Arc::clone(&running.asked));
+    let attempt = async move {
         let answer = carrier.attempt(candidate, &asked).await;
         Came { place, asked, answer }
-    })
+    };
+    Abortable::new(Box::pin(attempt), cancelled)
 }
 
-/// The first of the attempts that is over; none if the time has come before.
+/// The first of the attempts that is over; none if there is news or the time has come before.
 async fn first<C: Carrier>(
     carrier: &C,
     attempts: &mut FuturesUnordered<Asking<'_, C::Answer>>,
+    shared: &Shared,
     until: Option<Instant>,
 ) -> Option<Came<C::Answer>> {
-    let Some(until) = until else { return attempts.next().await };
     // Begun after the attempts, of which one may just have been made.
-    let timer = async { carrier.sleep(until.saturating_duration_since(carrier.now())).await };
+    let timer = async {
+        match until {
+            Some(until) => carrier.sleep(until.saturating_duration_since(carrier.now())).await,
+            None => std::future::pending().await,
+        }
+    };
+    let (timer, news) = (pin!(timer), pin!(shared.news.notified()));
+    let nothing = select(timer, news);
     if attempts.is_empty() {
-        timer.await;
+        nothing.await;
         return None;
     }
-    match select(attempts.next(), pin!(timer)).await {
-        Either::Left((came, _)) => came,
+    match select(attempts.next(), nothing).await {
+        // One that was cancelled was told of when it was.
+        Either::Left((came, _)) => came?.ok(),
         Either::Right(_) => None,
     }
 }
 
 impl<'a> Carry<'a> {
-    /// `watched`: whether the first content of an answer is expected early, as a stream's is.
+    /// `watched`: whether the answer is a stream, or can be asked for as one.
     pub fn new(decision: &'a Decision, budget: &'a Budget, watched: bool, now: Instant) -> Self {
         Self {
             decision,
             budget,
-            watched,
+            watched: watched && decision.candidates.len() > 1 && budget.attempts > 1,
             began: now,
             round: now,
             rounds: 0,
             made: 0,
-            numbers: 0,
-            left: (0..decision.candidates.len()).collect(),
+            left: (0..decision.candidates.len()).map(Next::from).collect(),
             next: None,
             running: Vec::new(),
             waiting: Vec::new(),
             resume: None,
+            ends: None,
             tried: Vec::new(),
             last: None,
+            shared: Arc::default(),
         }
     }
 
@@ -388,21 +490,23 @@ impl<'a> Carry<'a> {
 
     async fn answer<C: Carrier>(&mut self, carrier: &C) -> Result<(C::Answer, Candidate), Failure> {
         let candidates = &self.decision.candidates;
+        let shared = Arc::clone(&self.shared);
         let mut attempts = FuturesUnordered::new();
         loop {
             match self.turn(carrier) {
                 Turn::Ask(next) => {
-                    let candidate = &candidates[next.place];
-                    let asked = self.begin(next, carrier);
-                    attempts.push(ask(carrier, candidate, next.place, asked));
+                    let (cancel, cancelled) = AbortHandle::new_pair();
+                    let running = self.begin(next, carrier, cancel);
+                    attempts.push(ask(carrier, &candidates[next.place], &running, cancelled));
+                    self.running.push(running);
                 }
                 Turn::Wait(until) => {
-                    let Some(came) = first(carrier, &mut attempts, until).await else { continue };
+                    let came = first(carrier, &mut attempts, &shared, until).await;
+                    let Some(came) = came else { continue };
                     let place = came.place;
                     match self.came(came, carrier) {
                         ControlFlow::Continue(()) => {}
-                        ControlFlow::Break(None) => break,
-                        ControlFlow::Break(Some(answer)) => {
+                        ControlFlow::Break(answer) => {
                             return Ok((answer, candidates[place].clone()));
                         }
                     }
@@ -410,14 +514,15 @@ impl<'a> Carry<'a> {
                 Turn::Over => break,
             }
         }
+        self.give_up(carrier.now(), None);
         Err(self.failure())
     }
 
     /// What was tried and how many attempts were made, where the caller left before the first content.
-    pub fn left(&mut self, now: Instant) -> (Vec<Tried>, u32) {
+    pub fn leave(&mut self, now: Instant) -> (Vec<Tried>, u32) {
         for Running { place, asked, .. } in std::mem::take(&mut self.running) {
             let message = LEFT.to_owned();
-            let outcome = if asked.is_sent() {
+            let outcome = if asked.heard().is_sent() {
                 self.made += 1;
                 TriedOutcome::Failed { kind: FailureKind::Other, fault: Fault::Caller, message }
             } else {
@@ -430,17 +535,22 @@ impl<'a> Carry<'a> {
 
     fn turn<C: Carrier>(&mut self, carrier: &C) -> Turn {
         let now = carrier.now();
+        self.prefer_who_has_begun(now);
+        if let Some(ends) = self.ends {
+            let over = self.running.is_empty() || ends <= now;
+            return if over { Turn::Over } else { Turn::Wait(Some(ends)) };
+        }
         if self.next.is_none() && self.is_impatient(now) {
-            self.next = self.left.pop_front().map(Next::from);
+            self.next = self.left.pop_front();
             if self.next.is_none() && self.resumes(carrier, now) {
-                self.next = self.left.pop_front().map(Next::from);
+                self.next = self.left.pop_front();
             }
         }
         if self.next.is_none() && self.hedges(carrier, now) {
-            self.next = self.left.pop_front().map(Next::from);
+            self.next = self.left.pop_front();
         }
         // What is on its way may still answer when nothing more may begin.
-        let may_begin = self.may_begin(0, now);
+        let may_begin = self.may_begin(now);
         match self.next {
             Some(next) if may_begin => {
                 self.next = None;
@@ -457,6 +567,19 @@ impl<'a> Carry<'a> {
         Turn::Wait([due, hedge, resume].into_iter().flatten().min())
     }
 
+    /// Cancels those that are asked beside one that has begun, and isn't silent again.
+    fn prefer_who_has_begun(&mut self, now: Instant) {
+        if self.running.len() < 2 {
+            return;
+        }
+        let on_time = self.running.iter().enumerate().filter(|(_, running)| !running.is_late(now));
+        let begun = on_time.filter_map(|(at, running)| Some((running.asked.heard().first?, at)));
+        let Some((_, at)) = begun.min() else { return };
+        let preferred = self.running.remove(at);
+        self.give_up(now, Some(preferred.asked.heard().took(now)));
+        self.running.push(preferred);
+    }
+
     /// Whether nobody is being asked who still has time to begin.
     fn is_impatient(&self, now: Instant) -> bool {
         self.running.is_empty() || self.due().is_some_and(|due| due <= now)
@@ -464,19 +587,22 @@ impl<'a> Carry<'a> {
 
     /// From when on one more is asked beside those that are being asked; none if they are waited for.
     fn due(&self) -> Option<Instant> {
-        let dues = self.running.iter().map(Running::due);
+        let alone = self.running.len() == 1;
+        let dues = self.running.iter().map(|running| running.due(self.budget.patience, alone));
         dues.reduce(|one, other| Some(one?.max(other?))).flatten()
     }
 
     /// When it is to be asked whether one may be asked beside the one that is being asked.
     fn hedge(&self) -> Option<Instant> {
         let [only] = &self.running[..] else { return None };
-        let hedge = self.budget.hedge.filter(|_| !only.hedged && !self.left.is_empty())?;
+        let begun = only.asked.heard().first.is_some();
+        let hedge = self.budget.hedge;
+        let hedge = hedge.filter(|_| !begun && !only.hedged && !self.left.is_empty())?;
         Some(only.begun + hedge)
     }
 
     fn hedges<C: Carrier>(&mut self, carrier: &C, now: Instant) -> bool {
-        let due = self.hedge().is_some_and(|hedge| hedge <= now) && self.may_begin(0, now);
+        let due = self.hedge().is_some_and(|hedge| hedge <= now) && self.may_begin(now);
         if due {
             self.running[0].hedged = true;
         }
@@ -489,7 +615,7 @@ impl<'a> Carry<'a> {
 
     /// Whether the next round begins now. If it is to begin at all, it is settled here when.
     fn resumes<C: Carrier>(&mut self, carrier: &C, now: Instant) -> bool {
-        if self.resume.is_none() && self.may_retry() && self.may_begin(0, now) {
+        if self.resume.is_none() && self.may_retry() && self.may_begin(now) {
             let soonest = self.waiting.iter().map(|it| it.until).min().unwrap_or(now);
             let wait = soonest.saturating_duration_since(now);
             // First what was asked for and then the jitter: those who were told the same time don't
@@ -506,66 +632,73 @@ impl<'a> Carry<'a> {
         self.resume = None;
         self.rounds += 1;
         self.round = now;
-        self.left = self.waiting.extract_if(.., |it| it.until <= now).map(|it| it.place).collect();
-        self.left.make_contiguous().sort_unstable();
+        let mut places: Vec<usize> =
+            self.waiting.extract_if(.., |it| it.until <= now).map(|it| it.place).collect();
+        places.sort_unstable();
+        self.left = places.into_iter().map(Next::from).collect();
         true
     }
 
-    fn begin<C: Carrier>(&mut self, next: Next, carrier: &C) -> Arc<Asked> {
-        let Next { place, keys } = next;
-        let now = carrier.now();
-        let others = self.may_begin(1, now) && (!self.left.is_empty() || self.may_retry());
-        let usual = self.budget.patience;
-        let patience = (others && self.watched)
-            .then(|| carrier.patience(&self.decision.candidates[place], usual))
-            .flatten();
-        let due = patience.map(|patience| {
-            if patience > usual {
-                now + patience
-            } else {
-                (self.round + patience).max(now + IMPATIENCE.min(patience))
-            }
+    fn begin<C: Carrier>(&self, next: Next, carrier: &C, cancel: AbortHandle) -> Running {
+        let Next { place, keys, whole } = next;
+        let pace =
+            carrier.pace(&self.decision.candidates[place]).filter(|_| self.watched && !whole);
+        let patience = pace.map(|Pace { own, known }| {
+            let known = known.unwrap_or_default().saturating_mul(SLOW);
+            own.unwrap_or_else(|| self.budget.patience.max(known))
         });
-        self.numbers += 1;
-        let asked = Asked { number: self.numbers, patience, keys, heard: Mutex::default() };
-        let asked = Arc::new(asked);
-        let running = Running { place, asked: Arc::clone(&asked), begun: now, due, hedged: false };
-        self.running.push(running);
-        asked
+        let asked = Asked {
+            keys,
+            whole,
+            patience,
+            heard: Mutex::default(),
+            shared: Arc::clone(&self.shared),
+            silent: Arc::default(),
+        };
+        Running {
+            place,
+            asked: Arc::new(asked),
+            begun: carrier.now(),
+            round: self.round,
+            pace: pace.unwrap_or_default(),
+            hedged: false,
+            cancel,
+        }
     }
 
-    /// Goes on, or ends with the answer or without one.
-    fn came<C: Carrier>(
-        &mut self,
-        came: Came<C::Answer>,
-        carrier: &C,
-    ) -> ControlFlow<Option<C::Answer>> {
+    /// Goes on, or ends with the answer.
+    fn came<C: Carrier>(&mut self, came: Came<C::Answer>, carrier: &C) -> ControlFlow<C::Answer> {
         let now = carrier.now();
         let Came { place, asked, answer } = came;
+        let heard = asked.heard();
+        if let [only] = &self.running[..] {
+            // Time in a queue is nobody's silence.
+            let opened = heard.since.unwrap_or(now);
+            self.round += opened.saturating_duration_since(only.begun);
+        }
         self.running.retain(|running| !Arc::ptr_eq(&running.asked, &asked));
+        if !matches!(answer, Err(Stop::Resting(_) | Stop::Shut(_))) {
+            self.made += u32::from(heard.is_sent());
+        }
         match answer {
             Ok(answer) => {
-                self.made += 1;
-                self.give_up(now);
+                self.give_up(now, Some(heard.took(now)));
                 self.note(place, carrier.outcome(&answer), now);
-                return ControlFlow::Break(Some(answer));
+                return ControlFlow::Break(answer);
             }
             Err(Stop::Resting(failure)) => {
-                self.unmade(asked.number);
                 self.may_come_back(place, &failure, now);
                 self.skip(place, failure, now);
             }
-            Err(Stop::Shut(failure)) => {
-                self.unmade(asked.number);
-                self.skip(place, failure, now);
-            }
+            Err(Stop::Shut(failure)) => self.skip(place, failure, now),
             Err(Stop::Key(failure)) => {
                 self.failed(place, failure, now);
-                self.next = Some(Next { place, keys: asked.keys + 1 });
+                self.asks_next(Next { place, keys: asked.keys + 1, whole: asked.whole });
             }
             Err(Stop::Whole(failure)) => {
-                self.failed(place, failure, now);
-                self.next = Some(Next { place, keys: asked.keys });
+                // The caller hears of what came of the answer that it asked for.
+                self.note(place, TriedOutcome::failed(failure), now);
+                self.asks_next(Next { place, keys: asked.keys, whole: true });
             }
             Err(Stop::Failed(failure)) => {
                 let kind = failure.kind;
@@ -574,12 +707,18 @@ impl<'a> Carry<'a> {
                 }
                 self.failed(place, failure, now);
                 if !kind.may_go_elsewhere() {
-                    self.give_up(now);
-                    return ControlFlow::Break(None);
+                    // Who was asked before may see it in another way.
+                    self.ends = Some(now + self.budget.patience);
                 }
             }
         }
         ControlFlow::Continue(())
+    }
+
+    fn asks_next(&mut self, next: Next) {
+        if let Some(before) = self.next.replace(next) {
+            self.left.push_front(before);
+        }
     }
 
     /// It may be asked again, if its vendor doesn't ask for more time than anybody waits.
@@ -590,42 +729,45 @@ impl<'a> Carry<'a> {
         }
     }
 
-    /// Whether one more attempt fits into the budget, beside those that are being made and so many.
-    fn may_begin(&self, more: u32, now: Instant) -> bool {
+    /// Whether one more attempt fits into the budget, beside those that are being made.
+    fn may_begin(&self, now: Instant) -> bool {
         let running = u32::try_from(self.running.len()).unwrap_or(u32::MAX);
-        self.made.saturating_add(running).saturating_add(more) < self.budget.attempts
+        self.made.saturating_add(running) < self.budget.attempts
             && now <= self.began + self.budget.time
     }
 
-    /// Those that are still being asked when the request is over.
-    fn give_up(&mut self, now: Instant) {
-        for Running { place, asked, .. } in std::mem::take(&mut self.running) {
-            let sent = asked.is_sent();
-            let outcome = match asked.patience.filter(|_| asked.is_late(now)) {
-                Some(patience) => {
-                    let provider = &self.decision.candidates[place].provider;
-                    TriedOutcome::failed(silent(provider, patience))
-                }
-                None if sent => TriedOutcome::Overtaken,
-                None => {
-                    let message = "it waited for its turn when the request was over".to_owned();
-                    TriedOutcome::Skipped { message }
+    /// Cancels those that are still being asked, because one that took so long to begin goes on, or
+    /// because the request is over. One has failed if it had all of its time and more than the other took.
+    fn give_up(&mut self, now: Instant, took: Option<Duration>) {
+        let mut overtaken = Vec::new();
+        for running in std::mem::take(&mut self.running) {
+            let heard = running.asked.heard();
+            let slower = took.is_some_and(|took| heard.silent_for(now) > Some(took));
+            let place = running.place;
+            let outcome = if slower && running.is_late(now) {
+                let failure = silent(&self.decision.candidates[place].provider);
+                running.asked.silent.store(true, Ordering::Relaxed);
+                self.may_come_back(place, &failure, now);
+                TriedOutcome::failed(failure)
+            } else {
+                overtaken.push(place);
+                match heard.is_sent() {
+                    true => TriedOutcome::Overtaken,
+                    false => {
+                        let message = "it waited for its turn when another one had begun";
+                        TriedOutcome::Skipped { message: message.to_owned() }
+                    }
                 }
             };
-            self.made += u32::from(sent);
+            self.made += u32::from(heard.is_sent());
+            running.cancel.abort();
             self.note(place, outcome, now);
         }
-    }
-
-    /// Nothing was sent: its number is free again, unless a later one was given.
-    fn unmade(&mut self, number: u32) {
-        if number == self.numbers {
-            self.numbers -= 1;
-        }
+        // In case that the one that goes on breaks.
+        overtaken.into_iter().rev().for_each(|place| self.left.push_front(Next::from(place)));
     }
 
     fn failed(&mut self, place: usize, failure: Failure, now: Instant) {
-        self.made += 1;
         self.note(place, TriedOutcome::failed(failure.clone()), now);
         self.remember(failure);
     }
@@ -701,6 +843,8 @@ mod tests {
         asked: Mutex<Vec<(Duration, usize)>>,
         backoff: Duration,
         known: Option<Known>,
+        /// Before the first candidate.
+        queue: Duration,
     }
 
     impl Clock for Scripted {
@@ -717,8 +861,12 @@ mod tests {
         type Answer = Duration;
 
         async fn attempt(&self, candidate: &Candidate, asked: &Asked) -> Result<Duration, Stop> {
-            asked.sends(self.now());
             let place: usize = candidate.provider.as_str()[1..].parse().unwrap();
+            if place == 0 {
+                self.clock.sleep(self.queue).await;
+            }
+            asked.sends();
+            asked.opened(self.now());
             self.asked.lock().unwrap().push((self.clock.elapsed(), place));
             loop {
                 let next = {
@@ -737,9 +885,9 @@ mod tests {
             }
         }
 
-        fn patience(&self, candidate: &Candidate, usual: Duration) -> Option<Duration> {
+        fn pace(&self, candidate: &Candidate) -> Option<Pace> {
             let is = |known: &Known| candidate.provider == provider(known.place);
-            self.known.filter(is).map_or(Some(usual), |known| known.patience)
+            self.known.filter(is).map_or(Some(Pace::default()), |known| known.pace)
         }
 
         fn backoff(&self, _: u32) -> Duration {
@@ -791,7 +939,7 @@ mod tests {
     #[derive(Clone, Copy)]
     struct Known {
         place: usize,
-        patience: Option<Duration>,
+        pace: Option<Pace>,
     }
 
     struct Scene {
@@ -824,6 +972,7 @@ mod tests {
             asked: Mutex::default(),
             backoff,
             known,
+            queue: Duration::ZERO,
         };
         Scene { simulation, decision, scripted }
     }
@@ -838,7 +987,17 @@ mod tests {
         backoff: Duration,
         known: Option<Known>,
     ) -> Ran {
-        let Scene { simulation, decision, scripted } = scene(scripts, backoff, known);
+        ran(scene(scripts, backoff, known), budget)
+    }
+
+    fn run_queued(scripts: Vec<Script>, queue: Duration) -> Ran {
+        let mut scene = scene(scripts, SECOND, None);
+        scene.scripted.queue = queue;
+        ran(scene, BUDGET)
+    }
+
+    fn ran(scene: Scene, budget: Budget) -> Ran {
+        let Scene { simulation, decision, scripted } = scene;
         simulation.block_on(async move {
             let mut carry = Carry::new(&decision, &budget, true, scripted.now());
             let Carried { answer, tried, .. } = carry.run(&scripted).await;
@@ -915,6 +1074,11 @@ mod tests {
         assert!(is_timeout(&ran.tried[1]), "{:?}", ran.tried);
         assert_eq!(ran.tried[2..], [TriedOutcome::Overtaken, TriedOutcome::Answered]);
 
+        // Nor has one that wasn't slower than who answered, but was asked later.
+        let ran = run(vec![slow(5), slow(5)], BUDGET, SECOND);
+        assert_eq!(ran.answer.ok(), Some((5 * SECOND, 0)));
+        assert_eq!(ran.tried, [TriedOutcome::Overtaken, TriedOutcome::Answered]);
+
         // It isn't given up before another one has begun.
         let ran = run(vec![slow(3), slow(5)], BUDGET, SECOND);
         assert_eq!(ran.answer.ok(), Some((3 * SECOND, 0)));
@@ -930,10 +1094,42 @@ mod tests {
         assert_eq!(ran.answer.ok(), Some((Duration::from_millis(3_100), 0)));
         assert_eq!(ran.asked.len(), 1);
 
-        let script = [vec![speaks(500)], slow(60)].concat();
-        let ran = run(vec![script, Vec::new()], BUDGET, SECOND);
+        let stops = || [vec![speaks(500)], slow(60)].concat();
+        let ran = run(vec![stops(), Vec::new()], BUDGET, SECOND);
         assert_eq!(ran.answer.ok(), Some((Duration::from_millis(1_500), 1)));
         assert!(is_timeout(&ran.tried[0]), "{:?}", ran.tried);
+
+        // The first that begins goes on, and the other one ends there.
+        let writes = [vec![speaks(300), speaks(600)], slow(1)].concat();
+        let ran = run(vec![slow(60), writes, Vec::new()], BUDGET, SECOND);
+        assert_eq!(ran.answer.ok(), Some((Duration::from_millis(2_900), 1)), "{:?}", ran.asked);
+        assert!(is_timeout(&ran.tried[0]), "{:?}", ran.tried);
+        // Who was cancelled for it is asked again when it breaks off.
+        let broken = vec![speaks(100), (SECOND / 5, fails(FailureKind::Other, None).1)];
+        let ran = run(vec![[slow(60), slow(1)].concat(), broken], BUDGET, SECOND);
+        assert_eq!(ran.asked.len(), 3, "{:?}", ran.asked);
+        assert_eq!(ran.answer.map(|(_, by)| by).ok(), Some(0));
+    }
+
+    #[test]
+    fn what_one_refuses_another_that_is_on_its_way_may_serve() {
+        let refuses = |after| (after, fails(FailureKind::InvalidRequest, None).1);
+        let ran = run(vec![slow(2), vec![refuses(SECOND / 2)], Vec::new()], BUDGET, SECOND);
+        assert_eq!(ran.answer.ok(), Some((2 * SECOND, 0)));
+        assert_eq!(ran.asked.len(), 2, "nobody else is asked");
+        // But not for ever.
+        let ran = run(vec![slow(60), vec![refuses(SECOND / 2)]], BUDGET, SECOND);
+        assert_eq!(ran.answer.unwrap_err().kind, FailureKind::InvalidRequest);
+        assert_eq!(ran.tried.len(), 2);
+    }
+
+    #[test]
+    fn time_in_a_queue_is_nobodys_silence() {
+        let ran = run_queued(vec![Vec::new(), Vec::new()], 3 * SECOND);
+        assert_eq!(ran.answer.ok(), Some((3 * SECOND, 0)));
+        assert_eq!(ran.asked.len(), 1);
+        let ran = run_queued(vec![slow(60), Vec::new()], 3 * SECOND);
+        assert_eq!(ran.answer.ok(), Some((4 * SECOND, 1)));
     }
 
     #[test]
@@ -978,10 +1174,21 @@ mod tests {
 
     #[test]
     fn who_is_known_to_be_slow_has_its_own_time_and_who_cannot_be_judged_all_of_it() {
-        let known = |patience| Known { place: 0, patience };
-        let ran =
-            run_with(vec![slow(6), Vec::new()], BUDGET, SECOND, Some(known(Some(5 * SECOND))));
-        assert_eq!(ran.asked, [(Duration::ZERO, 0), (5 * SECOND, 1)]);
+        let known = |pace| Known { place: 0, pace };
+        let own = Pace { own: Some(5 * SECOND), known: Some(SECOND / 10) };
+        let slower = Pace { own: None, known: Some(5 * SECOND / 2) };
+        for pace in [own, slower] {
+            let ran = run_with(vec![slow(6), Vec::new()], BUDGET, SECOND, Some(known(Some(pace))));
+            assert_eq!(ran.asked, [(Duration::ZERO, 0), (5 * SECOND, 1)]);
+        }
+        // Who is asked beside another one has what it is known to take.
+        for (took, next) in [(200, 1_500), (500, 1_750)] {
+            let known = Some(Duration::from_millis(took));
+            let known = Known { place: 1, pace: Some(Pace { own: None, known }) };
+            let scripts = vec![slow(60), slow(60), Vec::new()];
+            let ran = run_with(scripts, BUDGET, SECOND, Some(known));
+            assert_eq!(ran.asked[2], (Duration::from_millis(next), 2));
+        }
         let ran = run_with(vec![slow(6), Vec::new()], BUDGET, SECOND, Some(known(None)));
         assert_eq!(ran.answer.ok(), Some((6 * SECOND, 0)));
         let ran = run(vec![slow(6)], BUDGET, SECOND);
@@ -994,6 +1201,13 @@ mod tests {
         let ran = run(vec![vec![refuses], Vec::new()], BUDGET, SECOND);
         assert_eq!(ran.asked, [(Duration::ZERO, 0), (Duration::ZERO, 0)]);
         assert_eq!(ran.answer.ok(), Some((Duration::ZERO, 0)));
+
+        // That it did is nothing to a caller that never asked for a stream.
+        let refuses = || (Duration::ZERO, Stop::Whole(failure(FailureKind::InvalidRequest, None)));
+        let down = || fails(FailureKind::Unavailable, None);
+        let once = Budget { retries: 0, ..BUDGET };
+        let ran = run(vec![vec![refuses(), down()], vec![refuses(), down()]], once, SECOND);
+        assert_eq!(ran.answer.unwrap_err().kind, FailureKind::Unavailable);
     }
 
     #[test]
@@ -1006,7 +1220,7 @@ mod tests {
             let leaves = pin!(scripted.sleep(2 * SECOND));
             let left = matches!(select(pin!(carry.run(&scripted)), leaves).await, Either::Right(_));
             assert!(left);
-            carry.left(scripted.now())
+            carry.leave(scripted.now())
         });
         let at = |tried: &Tried| (tried.provider.as_str().to_owned(), tried.at);
         assert_eq!(attempts, 3);

@@ -182,17 +182,18 @@ struct Awaited<'a> {
     world: &'a Arc<World>,
     send: usize,
     leave: Option<Leave>,
-    patience: Option<Duration>,
-    since: Instant,
+    silent: Arc<AtomicBool>,
 }
 
 impl Drop for Awaited<'_> {
     fn drop(&mut self) {
         let now = self.world.now();
-        let late = self.patience.filter(|patience| self.since + *patience <= now);
-        let (Some(mut leave), Some(patience)) = (self.leave.take(), late) else { return };
+        let Some(mut leave) = self.leave.take() else { return };
+        if !self.silent.load(Ordering::Relaxed) {
+            return;
+        }
         self.world.referee().failed(self.send, FailureKind::Timeout, false, now);
-        leave.failed(&silent(leave.provider(), patience), now);
+        leave.failed(&silent(leave.provider()), now);
         leave.settle(Tokens(0));
     }
 }
@@ -228,6 +229,7 @@ impl Carrier for Carrying {
             deadline: self.deadline,
         };
         self.queues.fetch_add(1, Ordering::Relaxed);
+        world.referee().waits(self.id);
         let leave = Leave::obtain(&asking, &world.health, gate, self).await;
         self.queues.fetch_sub(1, Ordering::Relaxed);
         let now = self.now();
@@ -235,22 +237,21 @@ impl Carrier for Carrying {
         let leave = leave?;
         let send = {
             let mut referee = world.referee();
-            asked.sends(now);
-            referee.sent(self.id, asked.number, &candidate.provider, &candidate.model, now)
+            asked.opened(now);
+            referee.sent(self.id, asked.sends(), &candidate.provider, &candidate.model, now)
         };
         let sent = Sent { world: Arc::clone(world), send };
         world.referee().queued(&candidate.provider, gate.status(now).waiting);
         let mood = world.referee().mood(place(&plan.name), now).clone();
         let reply = mood.reply(&candidate.model, plan.timeout, &mut world.chance());
-        let mut awaited =
-            Awaited { world, send, leave: Some(leave), patience: asked.patience, since: now };
+        let mut awaited = Awaited { world, send, leave: Some(leave), silent: asked.verdict() };
         world.clock.sleep(reply.after).await;
         let now = self.now();
         let mut leave = awaited.leave.take().expect("only its end takes it");
         match reply.outcome {
             Ok(rest) => {
                 world.referee().began(send, now);
-                leave.began(Took::Stream(reply.after), now);
+                leave.began(Took::First(reply.after), now);
                 Ok(Begun { sent, leave, rest })
             }
             Err(failure) => {

@@ -141,9 +141,12 @@ struct Account {
     sends: u32,
     /// Of them, those of which something is left.
     open: u32,
-    numbers: BTreeSet<u32>,
     /// Who was asked for what.
     asked: BTreeSet<(usize, ModelName)>,
+    /// How long it waited for turns.
+    queued: Duration,
+    /// So many of its attempts wait for one now.
+    queues: u32,
     ended: Option<Duration>,
     cancelled: bool,
 }
@@ -254,8 +257,9 @@ impl Referee {
             came: None,
             sends: 0,
             open: 0,
-            numbers: BTreeSet::new(),
             asked: BTreeSet::new(),
+            queued: Duration::ZERO,
+            queues: 0,
             ended: None,
             cancelled: false,
         });
@@ -277,9 +281,16 @@ impl Referee {
         self.rule(!leaks, || format!("request {request} is sensitive and may go outside"));
     }
 
+    /// It begins to wait for leave.
+    pub fn waits(&mut self, request: usize) {
+        self.requests[request].queues += 1;
+    }
+
     /// It waited for leave.
     pub fn waited(&mut self, request: usize, from: Instant, now: Instant, allowed: Duration) {
         let waited = now - from;
+        self.requests[request].queued += waited;
+        self.requests[request].queues -= 1;
         self.rule(waited <= allowed, || {
             format!("request {request} waited {waited:?} for a turn and {allowed:?} is the longest")
         });
@@ -320,7 +331,6 @@ impl Referee {
         account.sends += 1;
         let beside = account.open;
         account.open += 1;
-        let again = !account.numbers.insert(number);
         let (sends, budget) = (account.sends, account.request.budget.clone());
         let came = account.came.unwrap_or_default();
         let streamed = account.request.streamed;
@@ -330,24 +340,22 @@ impl Referee {
         // One that waits for its turn takes its part of the budget.
         let late = late.and_then(|before| u32::try_from(before).ok());
         let late = late.filter(|before| *before < account.request.budget.attempts);
+        let (queued, queues) = (account.queued, account.queues);
         let first = account.asked.insert((provider, model.clone()));
         let (sensitive, ended) = (account.sensitive, account.ended.is_some() || account.cancelled);
         self.rule(!ended, || format!("request {request} is over and still sent to {name}"));
         self.rule(sends <= budget.attempts, || {
             format!("request {request} makes {sends} attempts, its budget is {}", budget.attempts)
         });
-        // Of those that are asked at a time one may have its turn before another.
-        let several = streamed || budget.hedge.is_some();
-        let numbered = sends == number || several && !again;
-        self.rule(numbered, || format!("request {request}'s attempt {sends} is {number}"));
+        self.rule(sends == number, || format!("request {request}'s attempt {sends} is {number}"));
         let hedged = beside == 1 && budget.hedge.is_some_and(|after| at >= came + after);
         let kept_waiting = streamed && at >= came + budget.patience;
         self.rule(beside == 0 || hedged || kept_waiting, || {
             format!("request {request} has {beside} attempts open after {:?}", at - came)
         });
         let late = late.is_some_and(|before| {
-            let most = budget.patience + IMPATIENCE * before;
-            !again && first && streamed && at > came + most
+            let most = queued + budget.patience + IMPATIENCE * before;
+            first && streamed && queues == 0 && at > came + most
         });
         self.rule(!late, || {
             format!("request {request} came to {name}, which never fails, after {:?}", at - came)

@@ -970,14 +970,14 @@ fn a_caller_that_leaves_while_one_provider_is_silent_starts_no_other() {
 }
 
 #[test]
-fn signs_of_life_without_a_token_are_not_the_beginning_of_a_stream() {
+fn signs_of_life_without_a_token_are_not_the_beginning_of_an_answer() {
     let _alone = by_itself();
-    // A whole answer is waited for as long as `timeouts` say: nobody can tell a long one from this.
     let scene = Scene::open(TRICKLES, TIMEOUTS);
     run(async {
-        for case in TRICKLES {
-            let outcome = ask(&scene.gateway, case.fault, "hello", true).await;
-            println!("{} costs a stream {:?}", case.fault, outcome.took);
+        for (case, streamed) in TRICKLES.iter().flat_map(|case| [(case, true), (case, false)]) {
+            let outcome = ask(&scene.gateway, case.fault, "hello", streamed).await;
+            let form = if streamed { "streamed" } else { "whole" };
+            println!("{}, {form}, costs {:?}", case.fault, outcome.took);
             assert!(outcome.is_by("healthy", "You said: hello"), "{}: {outcome:?}", case.fault);
             assert!(outcome.took < PATIENCE, "{}: {outcome:?}", case.fault);
         }

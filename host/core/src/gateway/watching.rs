@@ -20,7 +20,10 @@ use crate::{
     config::HealthChecks,
     health::{Health, HealthOptions, Saved, Trouble},
     ids::ModelName,
-    routing::journal::{HealthNotice, Journal, Notice},
+    routing::{
+        journal::{HealthNotice, Journal, Notice},
+        keyring::Keyed,
+    },
     store::{Batch, KeyValue, Tree},
 };
 

@@ -60,6 +60,15 @@ pub struct Budget {
     pub hedge: Option<Duration>,
 }
 
+impl Budget {
+    /// What is left after so many attempts, for the rest of an answer that broke: who waits in the middle
+    /// of one isn't kept waiting on purpose.
+    pub fn after(self, made: u32) -> Self {
+        let attempts = self.attempts.saturating_sub(made);
+        Self { attempts, retries: 0, hedge: None, ..self }
+    }
+}
+
 /// What carries single attempts out.
 pub(crate) trait Carrier: Clock + Sync {
     type Answer: Send;

@@ -439,23 +439,23 @@ impl<'a> Carry<'a> {
 
     fn turn<C: Carrier>(&mut self, carrier: &C) -> Turn {
         let now = carrier.now();
-        if self.next.is_none() && self.is_impatient(now) {
+        // What is on its way may still answer when nothing more may begin.
+        let may_begin = self.may_begin(0, now);
+        if may_begin && self.next.is_none() && self.is_impatient(now) {
             self.next = self.left.pop_front().map(Next::from);
             if self.next.is_none() && self.resumes(carrier, now) {
                 self.next = self.left.pop_front().map(Next::from);
             }
         }
-        if self.next.is_none() && self.hedges(carrier, now) {
+        if may_begin && self.next.is_none() && self.hedges(carrier, now) {
             self.next = self.left.pop_front().map(Next::from);
         }
-        // What is on its way may still answer when nothing more may begin.
-        let may_begin = self.may_begin(0, now);
         match self.next {
             Some(next) if may_begin => {
                 self.next = None;
                 return Turn::Ask(next);
             }
-            Some(_) if self.running.is_empty() => return Turn::Over,
+            _ if self.running.is_empty() && !may_begin => return Turn::Over,
             None if self.running.is_empty() && self.resume.is_none() => return Turn::Over,
             _ => {}
         }
@@ -485,7 +485,7 @@ impl<'a> Carry<'a> {
     }
 
     fn hedges<C: Carrier>(&mut self, carrier: &C, now: Instant) -> bool {
-        let due = self.hedge().is_some_and(|hedge| hedge <= now) && self.may_begin(0, now);
+        let due = self.hedge().is_some_and(|hedge| hedge <= now);
         if due {
             self.running[0].hedged = true;
         }
@@ -498,7 +498,7 @@ impl<'a> Carry<'a> {
 
     /// Whether the next round begins now. If it is to begin at all, it is settled here when.
     fn resumes<C: Carrier>(&mut self, carrier: &C, now: Instant) -> bool {
-        if self.resume.is_none() && self.may_retry() && self.may_begin(0, now) {
+        if self.resume.is_none() && self.may_retry() {
             let soonest = self.waiting.iter().map(|it| it.until).min().unwrap_or(now);
             let wait = soonest.saturating_duration_since(now);
             // First what was asked for and then the jitter: those who were told the same time don't
@@ -943,6 +943,35 @@ mod tests {
         let ran = run(vec![script, Vec::new()], BUDGET, SECOND);
         assert_eq!(ran.answer.ok(), Some((Duration::from_millis(1_500), 1)));
         assert!(is_timeout(&ran.tried[0]), "{:?}", ran.tried);
+    }
+
+    #[test]
+    fn room_that_is_left_late_is_nobodys_while_another_speaks() {
+        let after = |ms, stop: Stop| (Duration::from_millis(ms), stop);
+        let speaks = [(2_000, SPEAKS), (800, ANSWERS)];
+        let speaks = speaks.map(|(ms, does)| after(ms, fails(does, None).1)).to_vec();
+        // Its turn never comes. While it waits, it takes the last room in the budget.
+        let waits = vec![after(1_500, Stop::Shut(failure(FailureKind::RateLimited, None)))];
+        let fails = vec![after(200, fails(FailureKind::Other, None).1)];
+        let budget = Budget { attempts: 3, ..BUDGET };
+        let ran = run(vec![speaks, waits, fails, Vec::new()], budget, SECOND);
+        assert_eq!(ran.answer.ok(), Some((Duration::from_millis(2_800), 0)));
+        assert_eq!(ran.asked.len(), 3, "{:?}", ran.asked);
+    }
+
+    #[test]
+    fn nobody_waits_for_a_round_that_the_budget_has_no_room_for() {
+        let key = Stop::Key(failure(FailureKind::Authentication, None));
+        let rejected = vec![(2 * SECOND, key), (SECOND, fails(FailureKind::Other, None).1)];
+        let passes = vec![fails(FailureKind::Unavailable, None)];
+        let Scene { simulation, decision, scripted } =
+            scene(vec![rejected, passes], 5 * SECOND, None);
+        let clock = simulation.clock();
+        let budget = Budget { attempts: 3, ..BUDGET };
+        let carried = simulation.block_on(async move {
+            Carry::new(&decision, &budget, true, scripted.now()).run(&scripted).await
+        });
+        assert_eq!((carried.attempts, clock.elapsed()), (3, 3 * SECOND));
     }
 
     #[test]

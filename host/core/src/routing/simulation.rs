@@ -1,11 +1,18 @@
 //! Thousands of bad days, simulated: the router, health, the gates and the clock are the real ones;
 //! the vendors, the network, operators and time are drawn from a seed.
 //!
-//! A schedule ([`schedule`]) has providers whose vendors misbehave by a timeline ([`vendor`]),
-//! callers that come in bursts and sometimes go away, and operators who interfere. A referee
-//! ([`referee`]) sees all that is sent and told, and knows the rules: no request lost or answered
-//! twice, nothing sensitive outside, no attempt beyond the budget, nothing sent where nothing may be,
-//! one at a time in probation, no herd after it, nothing left over at the end, everybody well again.
+//! A schedule ([`schedule`]) has providers whose vendors misbehave by a timeline ([`vendor`]): as a
+//! whole, with one of several keys, or with an account that providers share. It has callers that come
+//! in bursts and sometimes go away, who want a stream or a whole answer; and operators who interfere.
+//! [`carrying`] stands for the gateway: an attempt with one of the provider's keys, an answer that
+//! comes in pieces, may break or fall silent in its middle, and whose rest is asked for elsewhere if it
+//! is a stream that broke.
+//!
+//! A referee ([`referee`]) sees all that is sent and told, and knows the rules: no request lost or answered
+//! twice, nothing sensitive outside, no attempt beyond the budget over keys and parts, nothing sent where
+//! nothing may be or with a key that rests, nobody left alone against whom nothing is known, nobody
+//! asked beside one that speaks, what broke gone on with by others first, one at a time in probation,
+//! no herd after it, nothing left over at the end, everybody and every key well again.
 //!
 //! A failure prints the seed of its schedule and what happened last. With that seed in
 //! `KEYWARD_TEST_SEED` the same schedule is the first one, the same to the last event.

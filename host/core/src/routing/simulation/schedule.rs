@@ -152,7 +152,8 @@ impl Schedule {
             .map(|_| request(&names, &bursts, length, &mut draw))
             .collect();
         let mut draw = chance.fork();
-        let steers = (0..draw.below(8)).filter_map(|_| steer(&providers, length, &mut draw));
+        let steers =
+            (0..draw.below(8)).filter_map(|_| steer(&providers, &bursts, length, &mut draw));
         let steers = steers.collect();
         let probes = chance.percent(70).then(|| SECOND * *chance.pick(&[1_u32, 5, 30]));
         Self { providers, accounts, roster, requests, steers, probes, length, watched }
@@ -409,7 +410,12 @@ fn request(
     }
 }
 
-fn steer(providers: &[Plan], length: Duration, chance: &mut Chance) -> Option<Steer> {
+fn steer(
+    providers: &[Plan],
+    bursts: &[Duration],
+    length: Duration,
+    chance: &mut Chance,
+) -> Option<Steer> {
     let provider = chance.below(providers.len() as u64) as usize;
     let act = match chance.below(6) {
         0 => Act::Disable,
@@ -424,6 +430,10 @@ fn steer(providers: &[Plan], length: Duration, chance: &mut Chance) -> Option<St
             Act::Limit(limits)
         }
     };
-    let at = chance.duration(length);
+    // While requests are under way, or at any time.
+    let at = match chance.percent(50) {
+        true => (*chance.pick(bursts) + chance.duration(MS * 400)).min(length),
+        false => chance.duration(length),
+    };
     (!providers[provider].sound).then_some(Steer { at, provider, act })
 }

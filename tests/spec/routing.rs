@@ -385,6 +385,19 @@ fn what_nobody_else_can_go_on_with_ends_with_its_error() {
 }
 
 #[test]
+fn a_broken_attempt_holds_no_place_that_its_continuation_needs() {
+    let limits = "    limits: {concurrency: 1, wait: 2s}\n";
+    let pair = pair_with(limits, "routing: {streams: {broken: continue}}\n");
+    run(async {
+        let (word, began) = (word("place"), Instant::now());
+        let all = pair.gateway.caller().stream("first/cut-4", &word).await.collect().await;
+        assert_eq!((all.ends, all.errors.len()), (0, 1), "{all:?}");
+        assert_eq!(pair.first.requests_with(&word).len(), 2, "it is asked to go on itself");
+        assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    });
+}
+
+#[test]
 fn a_slow_one_is_hedged_only_where_that_is_wanted_and_the_loser_is_cancelled() {
     let hedge = ", hedge: {after: 200ms}";
     for (hedge, asked) in [("", 0), (hedge, 1)] {

@@ -281,7 +281,8 @@ impl Attempt {
             reservation.output_at_least(tokens(self.answer_bytes));
         }
         self.spent = reservation.token_usage();
-        if let Some(leave) = &mut self.leave {
+        // Whoever goes on with what is left of a broken answer may need its place.
+        if let Some(mut leave) = self.leave.take() {
             leave.settle(reservation.tokens());
         }
         reservation.overhead(busy);

@@ -428,16 +428,15 @@ impl Gateway {
 
     fn carrying<'a>(&'a self, way: &'a Way<'a>) -> (Budget, Carrying<'a>) {
         let routing = &way.snapshot.config.routing;
-        let again = way.made > 0;
-        let budget = Budget {
-            attempts: routing.attempts.saturating_sub(way.made),
-            // Who waits in the middle of an answer isn't kept waiting on purpose.
-            retries: if again { 0 } else { routing.retries },
+        let whole = Budget {
+            attempts: routing.attempts,
+            retries: routing.retries,
             time: routing.time,
             patience: routing.patience,
             longest_wait: routing.longest_wait,
-            hedge: routing.hedge.as_ref().filter(|_| !again).map(|hedge| hedge.after),
+            hedge: routing.hedge.as_ref().map(|hedge| hedge.after),
         };
+        let budget = if way.made > 0 { whole.after(way.made) } else { whole };
         let deadline = Instant::now() + routing.time;
         (budget, Carrying { gateway: self, way, deadline })
     }

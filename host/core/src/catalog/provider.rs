@@ -21,7 +21,7 @@ use super::{
     grant,
 };
 use crate::{
-    Failure, FailureKind, Fault,
+    Failure,
     clock::SystemClock,
     config, contract,
     egress::{Client, ClientOptions, Dns, FrameLimits, Injection, Secrets, Target, Timeouts},
@@ -33,8 +33,8 @@ use crate::{
         self,
         carry::Stop,
         gate::{Gate, GateLimits, Pass},
-        keyring::{KeyAt, Keyring, NoKey},
-        leave::{Asking, Leave},
+        keyring::{KeyAt, Keyed, Keyring},
+        leave::{self, Asking, Leave},
     },
     sandbox::Plugin,
     vault::{KeyResolver, Slot},
@@ -292,7 +292,7 @@ impl Provider {
 
     /// What to do before this provider can be used, if a required key is nowhere.
     pub fn missing_key(&self) -> Option<String> {
-        self.credentials().find_map(|credential| credential.missing(&self.keys))
+        Keyed::missing_key(self)
     }
 
     /// Which credentials this provider uses, and where each comes from.
@@ -319,19 +319,9 @@ impl Provider {
         self.streamless.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Its keys, where it has several.
-    pub(crate) fn keyring(&self) -> &Keyring {
-        &self.keyring
-    }
-
     /// The first key that isn't missing, for what hangs on no key.
     pub fn first_key(&self) -> KeyAt {
         self.keyring.keys().find(|key| self.has_key(*key)).unwrap_or_default()
-    }
-
-    /// Whether this key can be used with all of the provider's origins.
-    pub(crate) fn has_key(&self, key: KeyAt) -> bool {
-        self.credentials().all(|credential| credential.present(key, &self.keys))
     }
 
     /// Where a credential of this provider is kept in the vault. `field` may be left out where
@@ -379,30 +369,10 @@ impl Provider {
     /// # Errors
     /// If nothing may be sent here.
     pub(crate) async fn leave(&self, asking: &Asking<'_>, health: &Health) -> Result<Leave, Stop> {
-        let (keys, model) = (&self.keyring, &asking.candidate.model);
-        let has = |key| self.has_key(key);
-        let resting = |none| match none {
-            NoKey::Resting { left, limited: true } => Stop::limited(&self.name, left),
-            NoKey::Resting { left, limited: false } => Stop::resting(&self.name, left),
-            NoKey::Nowhere => {
-                let advice = self.missing_key().unwrap_or_default();
-                Stop::Failed(Failure::new(FailureKind::Authentication, Fault::Host, advice))
-            }
-        };
-        // Before the queue, so that nobody waits in vain, and after it.
-        keys.has_one(health, model, has, Instant::now()).map_err(resting)?;
-        let leave = Leave::obtain(asking, health, &self.gate, &SystemClock).await?;
-        match keys.choose(health, model, has, Instant::now()) {
-            Ok(key) => Ok(leave.with_key(key, keys.quotas(key, model))),
-            Err(none) => {
-                leave.unused();
-                Err(resting(none))
-            }
-        }
+        Leave::with_a_key(asking, self, health, &self.gate, &SystemClock).await
     }
 
-    /// What the failure of an attempt means: what one key can't do another may, if there is one that
-    /// neither rests nor, where nobody keeps count of that, has had its turn: `asked` before.
+    /// What the failure of an attempt means; see [`leave::stopped`].
     pub(crate) fn stop(
         &self,
         failure: Failure,
@@ -410,17 +380,26 @@ impl Provider {
         health: &Health,
         asked: usize,
     ) -> Stop {
-        let has = |key| self.has_key(key);
-        let of_key = self.keyring.quotas(KeyAt::default(), model);
-        let another = of_key.is_some_and(|quotas| quotas.concerned(failure.kind).is_some())
-            && asked + 1 < self.keyring.keys().filter(|key| has(*key)).count()
-            && self.keyring.has_one(health, model, has, Instant::now()).is_ok();
-        if another { Stop::Key(failure) } else { Stop::Failed(failure) }
+        leave::stopped(failure, self, model, health, asked, Instant::now())
     }
 
     /// The limits before this provider, and what of them is in use.
     pub fn gate(&self) -> &Gate {
         &self.gate
+    }
+}
+
+impl Keyed for Provider {
+    fn keyring(&self) -> &Keyring {
+        &self.keyring
+    }
+
+    fn has_key(&self, key: KeyAt) -> bool {
+        self.credentials().all(|credential| credential.present(key, &self.keys))
+    }
+
+    fn missing_key(&self) -> Option<String> {
+        self.credentials().find_map(|credential| credential.missing(&self.keys))
     }
 }
 

@@ -216,7 +216,7 @@ async fn ask_others(
     let ask = super::ask_chat(&snapshot, &call, Arc::clone(&request)).await.ok()?;
     let mut decision = gateway.decide(&snapshot, &ask);
     let (provider, model) = broke;
-    decision.candidates.sort_by_key(|other| other.provider == provider && other.model == model);
+    decision.put_last(&provider, &model);
     let way = Way {
         snapshot: &snapshot,
         call: &call,

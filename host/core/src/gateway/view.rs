@@ -12,7 +12,7 @@ use crate::{
     catalog::{Provider, ProviderState, Snapshot},
     health::{self, Health},
     ids::{ModelName, ProviderName},
-    routing::{Fares, Outlook, Standing, keyring::NoKey},
+    routing::{Fares, Outlook, Standing, keyring::Keyed},
 };
 
 pub(super) struct View<'a> {
@@ -42,28 +42,12 @@ impl<'a> View<'a> {
         apart: Option<&Provider>,
         model: &ModelName,
     ) -> Standing {
-        match standing {
-            health::Standing::Healthy | health::Standing::Probation => {
-                let rests = apart.and_then(|provider| {
-                    let has = |key| provider.has_key(key);
-                    provider.keyring().has_one(self.health, model, has, self.now).err()
-                });
-                match rests {
-                    // That none is set is for `missing_key` to say.
-                    None | Some(NoKey::Nowhere) => Standing::Fit,
-                    Some(NoKey::Resting { left, limited: true }) => Standing::Limited { left },
-                    Some(NoKey::Resting { left, limited: false }) => Standing::Down { left },
-                }
-            }
-            health::Standing::Down { until, why } => {
-                let left = until.saturating_duration_since(self.now);
-                match why {
-                    health::Why::CoolingDown => Standing::Limited { left },
-                    _ => Standing::Down { left },
-                }
-            }
-            health::Standing::Disabled { .. } => Standing::Disabled,
-        }
+        let rests = || {
+            let provider = apart?;
+            let has = |key| provider.has_key(key);
+            provider.keyring().has_one(self.health, model, has, self.now).err()
+        };
+        Standing::of(standing, rests, self.now)
     }
 }
 

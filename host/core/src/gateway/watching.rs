@@ -20,7 +20,10 @@ use crate::{
     config::HealthChecks,
     health::{Health, HealthOptions, Saved, Trouble},
     ids::ModelName,
-    routing::journal::{HealthNotice, Journal, Notice},
+    routing::{
+        journal::{HealthNotice, Journal, Notice},
+        keyring::Keyed,
+    },
     store::{Batch, KeyValue, Tree},
 };
 
@@ -144,6 +147,7 @@ impl Gateway {
                 let Ok(provider) = gateway.provider(name.as_str()) else { return };
                 let key = provider.keyring().to_probe(|key| provider.has_key(key));
                 let quota = provider.keyring().accepted(key);
+                let keys = health.keys_changed(&name);
                 let probe = tokio::time::timeout(PROBE_WAIT, gateway.probe_with(provider, key));
                 let found = match probe.await {
                     Ok(Ok(took)) => Ok(took),
@@ -156,7 +160,10 @@ impl Gateway {
                     }
                     Err(_) => Err(FailureKind::Timeout.into()),
                 };
-                health.probed(&name, quota.as_ref(), found, Instant::now());
+                // What was found with a key that was changed since is nothing.
+                if health.keys_changed(&name) == keys {
+                    health.probed(&name, quota.as_ref(), found, Instant::now());
+                }
             });
         }
     }

@@ -61,6 +61,8 @@ pub(super) struct Known {
     pub cause: Cause,
     suspects: Suspects,
     probe_failures: u32,
+    /// Counts how often its keys were changed.
+    keys: u64,
     /// Of its own quota; see `quota`.
     pub cool: CoolDown,
     pub models: HashMap<ModelName, Pair>,
@@ -122,6 +124,7 @@ impl Known {
             cause: Cause::default(),
             suspects: Suspects::default(),
             probe_failures: 0,
+            keys: 0,
             cool: CoolDown::default(),
             models: HashMap::new(),
             next_probe: None,
@@ -325,6 +328,7 @@ impl Book {
         // Of a name never heard of nothing is kept until something is known of it.
         if let Some(known) = self.providers.get_mut(provider) {
             known.used = known.used.max(now);
+            holds.keys = known.keys;
             (holds.provider, trials.0) = known.breaker.enter(now);
             if let Some(pair) = known.models.get_mut(model) {
                 pair.used = pair.used.max(now);
@@ -424,6 +428,10 @@ impl Book {
         match verdict {
             Verdict::Nothing => {}
             Verdict::Limited => self.limited(provider, model, holds, trouble, now),
+            // With a key that was changed since.
+            Verdict::ProviderDead if holds.keys != self.keys_changed(provider) => {
+                self.left(provider, model, holds);
+            }
             Verdict::ProviderDead if matches!(trouble.reach, Reach::Key(_)) => {
                 self.key_is_dead(provider, model, holds, trouble, now);
             }
@@ -442,6 +450,7 @@ impl Book {
         let pair = known.models.get(model);
         Holds {
             provider: known.breaker.unheld(),
+            keys: known.keys,
             model: pair.map(|pair| pair.breaker.unheld()).unwrap_or_default(),
         }
     }
@@ -658,10 +667,16 @@ impl Book {
         self.quotas.get(quota).filter(|_| self.watching)?.shut(now)
     }
 
+    pub fn keys_changed(&self, provider: &ProviderName) -> u64 {
+        self.providers.get(provider).map_or(0, |known| known.keys)
+    }
+
     pub fn credential_changed(&mut self, provider: &ProviderName, now: Instant) {
+        self.know(provider, now);
         let Self { providers, quotas, source, .. } = self;
         let Some(known) = providers.get_mut(provider) else { return };
         self.changes += 1;
+        known.keys += 1;
         let keyed = |kind| {
             matches!(
                 kind,

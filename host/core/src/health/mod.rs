@@ -453,6 +453,12 @@ impl Health {
         self.book().credential_changed(provider, now);
     }
 
+    /// Counts the changes of a provider's keys: what was found with those before says nothing of those
+    /// that it has now.
+    pub fn keys_changed(&self, provider: &ProviderName) -> u64 {
+        self.book().keys_changed(provider)
+    }
+
     /// What a free probe found. A probe that answers closes what a broken connection, a dead key or
     /// failed probes opened; where models failed it only brings probation forward, since listing
     /// models isn't serving them; an empty account it doesn't even notice.
@@ -519,6 +525,8 @@ pub struct Ticket {
 struct Holds {
     provider: Hold,
     model: Hold,
+    /// As many times the provider's keys had been changed when it began.
+    keys: u64,
 }
 
 impl Ticket {

@@ -734,6 +734,25 @@ fn a_new_key_is_tried_at_once_by_one_and_answers_to_the_old_one_say_nothing() {
 }
 
 #[test]
+fn a_rejection_of_the_old_key_takes_no_new_one_out() {
+    let bench = Bench::new();
+    let key = Quota("a@k".into());
+    let rejected = |reach| {
+        let symptom = FailureKind::Authentication.into();
+        Trouble { symptom, fault: Fault::Vendor, retry_after: None, reach }
+    };
+    for reach in [Reach::Model, Reach::Key(key.clone())] {
+        let old = bench.admit("a", "m").unwrap();
+        bench.health.credential_changed(&provider("a"), bench.now);
+        old.failed(rejected(reach.clone()), bench.now);
+        assert_eq!(bench.standing("a", "m"), Standing::Healthy, "{reach:?}");
+        assert_eq!(bench.health.cooled(&key, bench.now), None, "{reach:?}");
+    }
+    bench.bad("a", "m", rejected(Reach::Key(key.clone())));
+    assert!(bench.health.cooled(&key, bench.now).is_some(), "the new one is rejected as well");
+}
+
+#[test]
 fn probes_are_spread_out_and_each_is_due_once_in_an_interval() {
     let mut bench = Bench::new();
     let names: Vec<_> = (0..30).map(|n| provider(&format!("p{n}"))).collect();

@@ -71,6 +71,15 @@ pub struct Budget {
     pub hedge: Option<Duration>,
 }
 
+impl Budget {
+    /// What is left after so many attempts, for the rest of an answer that broke: who waits in the middle
+    /// of one isn't kept waiting on purpose.
+    pub fn after(self, made: u32) -> Self {
+        let attempts = self.attempts.saturating_sub(made);
+        Self { attempts, retries: 0, hedge: None, ..self }
+    }
+}
+
 /// What carries single attempts out.
 pub(crate) trait Carrier: Clock + Sync {
     type Answer: Send;
@@ -540,23 +549,23 @@ impl<'a> Carry<'a> {
             let over = self.running.is_empty() || ends <= now;
             return if over { Turn::Over } else { Turn::Wait(Some(ends)) };
         }
-        if self.next.is_none() && self.is_impatient(now) {
+        // What is on its way may still answer when nothing more may begin.
+        let may_begin = self.may_begin(now);
+        if may_begin && self.next.is_none() && self.is_impatient(now) {
             self.next = self.left.pop_front();
             if self.next.is_none() && self.resumes(carrier, now) {
                 self.next = self.left.pop_front();
             }
         }
-        if self.next.is_none() && self.hedges(carrier, now) {
+        if may_begin && self.next.is_none() && self.hedges(carrier, now) {
             self.next = self.left.pop_front();
         }
-        // What is on its way may still answer when nothing more may begin.
-        let may_begin = self.may_begin(now);
         match self.next {
             Some(next) if may_begin => {
                 self.next = None;
                 return Turn::Ask(next);
             }
-            Some(_) if self.running.is_empty() => return Turn::Over,
+            _ if self.running.is_empty() && !may_begin => return Turn::Over,
             None if self.running.is_empty() && self.resume.is_none() => return Turn::Over,
             _ => {}
         }
@@ -602,7 +611,7 @@ impl<'a> Carry<'a> {
     }
 
     fn hedges<C: Carrier>(&mut self, carrier: &C, now: Instant) -> bool {
-        let due = self.hedge().is_some_and(|hedge| hedge <= now) && self.may_begin(now);
+        let due = self.hedge().is_some_and(|hedge| hedge <= now);
         if due {
             self.running[0].hedged = true;
         }
@@ -615,7 +624,7 @@ impl<'a> Carry<'a> {
 
     /// Whether the next round begins now. If it is to begin at all, it is settled here when.
     fn resumes<C: Carrier>(&mut self, carrier: &C, now: Instant) -> bool {
-        if self.resume.is_none() && self.may_retry() && self.may_begin(now) {
+        if self.resume.is_none() && self.may_retry() {
             let soonest = self.waiting.iter().map(|it| it.until).min().unwrap_or(now);
             let wait = soonest.saturating_duration_since(now);
             // First what was asked for and then the jitter: those who were told the same time don't
@@ -1130,6 +1139,35 @@ mod tests {
         assert_eq!(ran.asked.len(), 1);
         let ran = run_queued(vec![slow(60), Vec::new()], 3 * SECOND);
         assert_eq!(ran.answer.ok(), Some((4 * SECOND, 1)));
+    }
+
+    #[test]
+    fn room_that_is_left_late_is_nobodys_while_another_speaks() {
+        let after = |ms, stop: Stop| (Duration::from_millis(ms), stop);
+        let speaks = [(2_000, SPEAKS), (800, ANSWERS)];
+        let speaks = speaks.map(|(ms, does)| after(ms, fails(does, None).1)).to_vec();
+        // Its turn never comes. While it waits, it takes the last room in the budget.
+        let waits = vec![after(1_500, Stop::Shut(failure(FailureKind::RateLimited, None)))];
+        let fails = vec![after(200, fails(FailureKind::Other, None).1)];
+        let budget = Budget { attempts: 3, ..BUDGET };
+        let ran = run(vec![speaks, waits, fails, Vec::new()], budget, SECOND);
+        assert_eq!(ran.answer.ok(), Some((Duration::from_millis(2_800), 0)));
+        assert_eq!(ran.asked.len(), 3, "{:?}", ran.asked);
+    }
+
+    #[test]
+    fn nobody_waits_for_a_round_that_the_budget_has_no_room_for() {
+        let key = Stop::Key(failure(FailureKind::Authentication, None));
+        let rejected = vec![(2 * SECOND, key), (SECOND, fails(FailureKind::Other, None).1)];
+        let passes = vec![fails(FailureKind::Unavailable, None)];
+        let Scene { simulation, decision, scripted } =
+            scene(vec![rejected, passes], 5 * SECOND, None);
+        let clock = simulation.clock();
+        let budget = Budget { attempts: 3, ..BUDGET };
+        let carried = simulation.block_on(async move {
+            Carry::new(&decision, &budget, true, scripted.now()).run(&scripted).await
+        });
+        assert_eq!((carried.attempts, clock.elapsed()), (3, 3 * SECOND));
     }
 
     #[test]

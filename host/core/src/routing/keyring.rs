@@ -43,6 +43,17 @@ pub(crate) struct Keyring {
     next_probe: AtomicUsize,
 }
 
+/// Who has keys: a provider, as far as they are concerned.
+pub(crate) trait Keyed: Sync {
+    fn keyring(&self) -> &Keyring;
+
+    /// Whether this key can be used, with everything that wants one.
+    fn has_key(&self, key: KeyAt) -> bool;
+
+    /// What to do if a required key is nowhere.
+    fn missing_key(&self) -> Option<String>;
+}
+
 /// What health knows one of several keys by.
 #[derive(Clone, Debug)]
 pub(crate) struct KeyQuotas {

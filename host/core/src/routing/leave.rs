@@ -1,4 +1,4 @@
-//! Leave to send one attempt: the privacy line, health's word, and a turn at the provider's gate.
+//! Leave to send one attempt: the privacy line, health's word, a turn at the provider's gate, and a key.
 //!
 //! Health is asked twice. Before the queue, so that nobody waits for a provider that is down; and after
 //! it, at the last moment before anything is sent, because who waited may find that the provider
@@ -15,7 +15,7 @@ use super::{
     Candidate,
     carry::Stop,
     gate::{Gate, Pass},
-    keyring::{KeyAt, KeyQuotas},
+    keyring::{KeyAt, KeyQuotas, Keyed, NoKey},
 };
 use crate::{
     Failure, FailureKind, Fault,
@@ -91,10 +91,40 @@ impl Leave {
         }
     }
 
-    /// Which key the attempt is made with, and what health knows it by if there are others.
-    pub fn with_key(mut self, key: KeyAt, quotas: Option<KeyQuotas>) -> Self {
-        (self.key, self.quotas) = (key, quotas);
-        self
+    /// As [`Leave::obtain`], with one of the provider's keys.
+    ///
+    /// # Errors
+    /// As [`Leave::obtain`], and if no key may be used.
+    pub async fn with_a_key(
+        asking: &Asking<'_>,
+        keyed: &impl Keyed,
+        health: &Health,
+        gate: &Gate,
+        clock: &impl Clock,
+    ) -> Result<Self, Stop> {
+        let Candidate { provider, model, .. } = asking.candidate;
+        let (keys, has) = (keyed.keyring(), |key| keyed.has_key(key));
+        let resting = |none| match none {
+            NoKey::Resting { left, limited: true } => Stop::limited(provider, left),
+            NoKey::Resting { left, limited: false } => Stop::resting(provider, left),
+            NoKey::Nowhere => {
+                let advice = keyed.missing_key().unwrap_or_default();
+                Stop::Failed(Failure::new(FailureKind::Authentication, Fault::Host, advice))
+            }
+        };
+        // Before the queue, so that nobody waits in vain, and after it.
+        keys.has_one(health, model, has, clock.now()).map_err(resting)?;
+        let mut leave = Self::obtain(asking, health, gate, clock).await?;
+        match keys.choose(health, model, has, clock.now()) {
+            Ok(key) => {
+                (leave.key, leave.quotas) = (key, keys.quotas(key, model));
+                Ok(leave)
+            }
+            Err(none) => {
+                leave.unused();
+                Err(resting(none))
+            }
+        }
     }
 
     pub fn key(&self) -> KeyAt {
@@ -106,7 +136,7 @@ impl Leave {
     }
 
     /// Nothing will be sent after all.
-    pub fn unused(mut self) {
+    fn unused(mut self) {
         self.pass.refund();
     }
 
@@ -136,6 +166,24 @@ impl Leave {
     pub fn settle(&mut self, tokens: Tokens) {
         self.pass.settle(tokens.0);
     }
+}
+
+/// What the failure of an attempt means: what one key can't do another may, if there is one that
+/// neither rests nor, where nobody keeps count of that, has had its turn: `asked` before.
+pub(crate) fn stopped(
+    failure: Failure,
+    keyed: &impl Keyed,
+    model: &ModelName,
+    health: &Health,
+    asked: usize,
+    now: Instant,
+) -> Stop {
+    let (keys, has) = (keyed.keyring(), |key| keyed.has_key(key));
+    let of_key = keys.quotas(KeyAt::default(), model);
+    let another = of_key.is_some_and(|quotas| quotas.concerned(failure.kind).is_some())
+        && asked + 1 < keys.keys().filter(|key| has(*key)).count()
+        && keys.has_one(health, model, has, now).is_ok();
+    if another { Stop::Key(failure) } else { Stop::Failed(failure) }
 }
 
 fn stop(provider: &ProviderName, refused: &Refused, now: Instant) -> Stop {

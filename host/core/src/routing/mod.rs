@@ -29,15 +29,20 @@ mod simulation;
 #[cfg(test)]
 mod tests;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use keyward_contract::{Decimal, OperationKind, ProviderKind, price::Day};
 use serde::Serialize;
 
 pub use roster::{Entry, Roster, RouteState, Serves};
 
+use self::keyring::NoKey;
 use crate::{
-    Failure, FailureKind, Fault,
+    Failure, FailureKind, Fault, health,
     ids::{ModelName, ProviderName, RouteName},
     metering::Tokens,
 };
@@ -117,6 +122,32 @@ pub enum Standing {
     Disabled,
 }
 
+impl Standing {
+    /// How it fares by health's word, where `rests` says of one that is well whether its keys rest.
+    pub(crate) fn of(
+        standing: &health::Standing,
+        rests: impl FnOnce() -> Option<NoKey>,
+        now: Instant,
+    ) -> Self {
+        match standing {
+            health::Standing::Healthy | health::Standing::Probation => match rests() {
+                // That none is set is for [`Outlook::missing_key`] to say.
+                None | Some(NoKey::Nowhere) => Self::Fit,
+                Some(NoKey::Resting { left, limited: true }) => Self::Limited { left },
+                Some(NoKey::Resting { left, limited: false }) => Self::Down { left },
+            },
+            health::Standing::Down { until, why } => {
+                let left = until.saturating_duration_since(now);
+                match why {
+                    health::Why::CoolingDown => Self::Limited { left },
+                    _ => Self::Down { left },
+                }
+            }
+            health::Standing::Disabled { .. } => Self::Disabled,
+        }
+    }
+}
+
 /// See [`Outlook::fares`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fares {
@@ -163,6 +194,13 @@ pub struct Decision {
     /// Why there is no candidate, where it isn't because all were refused.
     #[serde(skip)]
     pub(crate) failure: Option<Box<Failure>>,
+}
+
+impl Decision {
+    /// Asks this one after all others.
+    pub(crate) fn put_last(&mut self, provider: &ProviderName, model: &ModelName) {
+        self.candidates.sort_by_key(|other| other.provider == *provider && other.model == *model);
+    }
 }
 
 /// A provider's model that may serve the request.

@@ -1,6 +1,10 @@
 //! Sees everything that happens and knows the rules. It learns from outside (what is sent, what comes
 //! back, what health tells its listener), never from the state of what it judges.
 
+mod keys;
+mod trace;
+mod whole;
+
 use std::{
     collections::{BTreeSet, HashMap},
     hash::{DefaultHasher, Hash as _, Hasher as _},
@@ -9,80 +13,26 @@ use std::{
 
 use keyward_contract::ProviderKind;
 
+pub use self::{keys::Attempt, trace::Score};
+use self::{
+    keys::Keys,
+    trace::{Event, What},
+};
 use super::{
     schedule::{Act, Plan, Request},
-    vendor::{Mood, mood},
+    vendor::{KeyMood, LONGEST_ANSWER, Mood, Phase, phase},
 };
 use crate::{
-    FailureKind,
+    Failure, FailureKind,
     health::{Change, RAMP_FULL, RAMP_STEP, Transition},
     ids::{ModelName, ProviderName},
-    routing::{Decision, carry::IMPATIENCE, gate::GateLimits},
+    routing::{Candidate, Decision, carry::IMPATIENCE, gate::GateLimits},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A storm of 429 is answered by no more than so many sends per request that could have gone there,
-/// in percent, and [`STORM_TRIES`] besides: each cool-down that ends is tried once.
-const STORM_PERCENT: usize = 120;
-const STORM_TRIES: usize = 8;
-
 /// Events that are shown of a schedule that breaks a rule.
 const SHOWN: usize = 60;
-
-/// What happened, when.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Event {
-    pub at: Duration,
-    pub what: What,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum What {
-    Came {
-        request: usize,
-        candidates: usize,
-    },
-    Sent {
-        request: usize,
-        number: u32,
-        provider: usize,
-        model: ModelName,
-    },
-    Began {
-        request: usize,
-    },
-    Failed {
-        request: usize,
-        kind: FailureKind,
-    },
-    BrokeOff {
-        request: usize,
-        kind: FailureKind,
-    },
-    /// Answered, or why not.
-    Ended {
-        request: usize,
-        attempts: u32,
-        failure: Option<FailureKind>,
-    },
-    Cancelled {
-        request: usize,
-    },
-    Probed {
-        provider: usize,
-        failure: Option<FailureKind>,
-    },
-    Steered {
-        provider: usize,
-        act: Act,
-    },
-    Health {
-        provider: usize,
-        model: Option<ModelName>,
-        change: String,
-    },
-}
 
 pub struct Referee {
     start: Instant,
@@ -91,45 +41,14 @@ pub struct Referee {
     pub trace: Vec<Event>,
     /// The first rule that was broken.
     pub broken: Option<String>,
+    /// So much had happened by then.
+    broken_at: usize,
     requests: Vec<Account>,
     providers: Vec<Watched>,
     breakers: HashMap<(usize, Option<ModelName>), Breaker>,
     sends: Vec<Send>,
+    pub keys: Keys,
     pub score: Score,
-}
-
-/// What is counted over all schedules.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Score {
-    pub requests: usize,
-    pub answered: usize,
-    pub failed: usize,
-    /// Of those that failed: nobody was asked.
-    pub unasked: usize,
-    pub cancelled: usize,
-    pub sends: usize,
-    pub openings: usize,
-    pub trials: usize,
-    pub cool_downs: usize,
-    /// Sent to a sick model in the first second after it was let through again.
-    pub most_at_once: u32,
-    pub longest_recovery: Duration,
-}
-
-impl Score {
-    pub fn add(&mut self, other: &Self) {
-        self.requests += other.requests;
-        self.answered += other.answered;
-        self.failed += other.failed;
-        self.unasked += other.unasked;
-        self.cancelled += other.cancelled;
-        self.sends += other.sends;
-        self.openings += other.openings;
-        self.trials += other.trials;
-        self.cool_downs += other.cool_downs;
-        self.most_at_once = self.most_at_once.max(other.most_at_once);
-        self.longest_recovery = self.longest_recovery.max(other.longest_recovery);
-    }
 }
 
 /// A request.
@@ -138,23 +57,43 @@ struct Account {
     sensitive: bool,
     candidates: Vec<(usize, ModelName)>,
     came: Option<Duration>,
+    /// When it was decided on last: as it came, or as its answer broke.
+    since: Duration,
+    /// Content came, of which its caller saw nothing then.
+    heard: Duration,
+    /// Since its answer broke, if it did; those that were made before.
+    before: Option<u32>,
     sends: u32,
     /// Of them, those of which something is left.
-    open: u32,
+    open: Vec<usize>,
+    /// When the last of them was over.
+    closed: Duration,
     /// Who was asked for what.
     asked: BTreeSet<(usize, ModelName)>,
-    /// How long it waited for turns.
+    /// How long it waited for turns, and how many of its attempts wait for one now.
     queued: Duration,
-    /// So many of its attempts wait for one now.
     queues: u32,
+    state: State,
     ended: Option<Duration>,
     cancelled: bool,
+}
+
+/// How far a request is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Its caller waits for content.
+    Asking,
+    /// Its caller has the first content of this attempt.
+    Answered,
+    /// What its caller had of it broke off.
+    Broken,
+    Over,
 }
 
 struct Watched {
     kind: ProviderKind,
     sound: bool,
-    phases: Vec<super::vendor::Phase>,
+    phases: Vec<Phase>,
     timeout: Duration,
     manual: Option<Act>,
     open: u32,
@@ -169,6 +108,8 @@ struct Watched {
 
 #[derive(Default)]
 struct Breaker {
+    /// Whether it ever said anything.
+    known: bool,
     opened: Option<(Duration, FailureKind)>,
     /// The attempt that is in the probation.
     trial: Option<usize>,
@@ -186,9 +127,9 @@ struct Ramp {
 /// An attempt: what is remembered until it gives its place back.
 struct Send {
     at: Duration,
-    request: usize,
-    provider: usize,
-    model: ModelName,
+    attempt: Attempt,
+    /// When content came last.
+    heard: Option<Duration>,
     /// The epochs of the ramps that count it: the provider's and the model's.
     ramps: [Option<u32>; 2],
     back: bool,
@@ -200,7 +141,12 @@ pub fn place(name: &ProviderName) -> usize {
 }
 
 impl Referee {
-    pub fn new(start: Instant, plans: &[Plan], watched: bool) -> Self {
+    pub fn new(
+        start: Instant,
+        plans: &[Plan],
+        accounts: Vec<Vec<Phase<KeyMood>>>,
+        watched: bool,
+    ) -> Self {
         let providers = plans.iter().map(|plan| Watched {
             kind: plan.kind,
             sound: plan.sound,
@@ -218,10 +164,12 @@ impl Referee {
             watched,
             trace: Vec::new(),
             broken: None,
+            broken_at: 0,
             requests: Vec::new(),
             providers: providers.collect(),
             breakers: HashMap::new(),
             sends: Vec::new(),
+            keys: Keys::new(plans, accounts, watched),
             score: Score::default(),
         }
     }
@@ -235,6 +183,7 @@ impl Referee {
     pub fn rule(&mut self, holds: bool, what: impl FnOnce() -> String) {
         if !holds && self.broken.is_none() {
             let at = self.trace.last().map(|event| event.at).unwrap_or_default();
+            self.broken_at = self.trace.len();
             self.broken = Some(format!("{} (at {at:?})", what()));
         }
     }
@@ -255,11 +204,16 @@ impl Referee {
             sensitive: false,
             candidates: Vec::new(),
             came: None,
+            since: Duration::ZERO,
+            heard: Duration::ZERO,
+            before: None,
             sends: 0,
-            open: 0,
+            open: Vec::new(),
+            closed: Duration::ZERO,
             asked: BTreeSet::new(),
             queued: Duration::ZERO,
             queues: 0,
+            state: State::Asking,
             ended: None,
             cancelled: false,
         });
@@ -268,13 +222,45 @@ impl Referee {
     }
 
     pub fn came(&mut self, request: usize, decision: &Decision, now: Instant) {
-        let candidates: Vec<_> =
-            decision.candidates.iter().map(|c| (place(&c.provider), c.model.clone())).collect();
-        let at = self.note(now, What::Came { request, candidates: candidates.len() });
+        let candidates = decision.candidates.len();
+        let at = self.note(now, What::Came { request, candidates });
         let account = &mut self.requests[request];
         account.came = Some(at);
         account.sensitive =
             account.request.sensitive || account.request.model.as_str() == "private";
+        self.decided(request, decision, at);
+    }
+
+    /// Its answer broke, and what is left of it is asked for.
+    pub fn goes_on(
+        &mut self,
+        request: usize,
+        decision: &Decision,
+        broke: &Candidate,
+        now: Instant,
+    ) {
+        let candidates = decision.candidates.len();
+        let at = self.note(now, What::GoesOn { request, candidates });
+        self.score.gone_on += 1;
+        let account = &mut self.requests[request];
+        let (broken, open) = (account.state == State::Broken, account.open.len());
+        account.state = State::Asking;
+        account.before = Some(account.sends);
+        account.asked.clear();
+        let same = |it: &Candidate| it.provider == broke.provider && it.model == broke.model;
+        let again = decision.candidates.iter().position(same);
+        let last = again.is_none_or(|again| again + 1 == candidates);
+        self.rule(broken, || format!("request {request} goes on, and its answer didn't break"));
+        self.rule(last, || format!("request {request} goes on where it broke, before others"));
+        self.rule(open == 0, || format!("request {request} goes on beside {open} attempts"));
+        self.decided(request, decision, at);
+    }
+
+    fn decided(&mut self, request: usize, decision: &Decision, at: Duration) {
+        let candidates: Vec<_> =
+            decision.candidates.iter().map(|c| (place(&c.provider), c.model.clone())).collect();
+        let account = &mut self.requests[request];
+        (account.since, account.heard) = (at, at);
         let leaks = account.sensitive
             && candidates.iter().any(|(at, _)| self.providers[*at].kind != ProviderKind::Local);
         account.candidates = candidates;
@@ -305,63 +291,94 @@ impl Referee {
     /// It pauses, before it asks again if nothing of it is on its way.
     pub fn pauses(&mut self, request: usize, time: Duration) {
         let account = &self.requests[request];
-        if account.open > 0 {
+        if !account.open.is_empty() {
             return;
         }
         let most = account.request.budget.longest_wait;
         self.rule(time <= most, || format!("request {request} pauses {time:?}, {most:?} is most"));
     }
 
-    /// Its number among all that is sent.
-    pub fn sent(
-        &mut self,
-        request: usize,
-        number: u32,
-        provider: &ProviderName,
-        model: &ModelName,
-        now: Instant,
-    ) -> usize {
-        let (name, provider) = (provider, place(provider));
-        let what = What::Sent { request, number, provider, model: model.clone() };
+    /// One more is about to be asked, and no other key of the one before.
+    pub fn asks(&mut self, request: usize, provider: &ProviderName, now: Instant) {
+        let at = now - self.start;
+        let account = &self.requests[request];
+        let budget = &account.request.budget;
+        let spoke = account.open.iter().filter_map(|&open| self.sends[open].heard).max();
+        let speaks = spoke.is_some_and(|spoke| at < spoke + budget.patience);
+        let hedges = budget.hedge.is_some() && account.before.is_none();
+        self.rule(!speaks || hedges, || {
+            format!("request {request} asks {provider} beside one that speaks")
+        });
+    }
+
+    /// It isn't asked, because of what is known of it.
+    pub fn refused(&mut self, request: usize, provider: usize, model: &ModelName, now: Instant) {
+        let at = self.note(now, What::Refused { request, provider, model: model.clone() });
+        let known = |model| self.breakers.get(&(provider, model)).is_some_and(|it| it.known);
+        let known = known(None) || known(Some(model.clone()));
+        let rests = self.keys.may_rest(provider, model, at);
+        self.rule(known || rests, || {
+            format!("p{provider} isn't asked for {model}, and nothing is known against it")
+        });
+    }
+
+    /// Its number among all that is sent. `keys`: so many failed in this round.
+    pub fn sent(&mut self, attempt: Attempt, number: u32, keys: usize, now: Instant) -> usize {
+        let Attempt { request, provider, ref model, key } = attempt;
+        let name = format!("p{provider}");
+        let what = What::Sent { request, number, provider, model: model.clone(), key };
         let at = self.note(now, what);
         self.score.sends += 1;
+        self.score.other_keys += usize::from(keys > 0);
         let send = self.sends.len();
+        let wrong = self.keys.sent(&attempt, keys, at);
+        self.rule(wrong.is_none(), || {
+            format!("request {request} is sent to {name} with {key}, {}", wrong.unwrap_or_default())
+        });
 
         let account = &mut self.requests[request];
         account.sends += 1;
-        let beside = account.open;
-        account.open += 1;
+        let beside = account.open.len();
+        account.open.push(send);
         let (sends, budget) = (account.sends, account.request.budget.clone());
-        let came = account.came.unwrap_or_default();
-        let streamed = account.request.streamed;
+        let (since, heard, before) = (account.since, account.heard, account.before.unwrap_or(0));
+        let hedge = budget.hedge.filter(|_| account.before.is_none());
+        let watched = account.request.is_watched();
         let sound = self.providers[provider].sound;
+        // One that waits for its turn takes its part of the budget, and so does every key.
         let asked = |(at, other): &(usize, ModelName)| *at == provider && other == model;
-        let late = account.candidates.iter().position(asked).filter(|_| sound);
-        // One that waits for its turn takes its part of the budget.
-        let late = late.and_then(|before| u32::try_from(before).ok());
-        let late = late.filter(|before| *before < account.request.budget.attempts);
+        let earlier = account.candidates.iter().position(asked).filter(|_| sound);
+        let earlier = earlier.map(|place| {
+            account.candidates[..place].iter().map(|(at, _)| self.keys.count(*at) as u32).sum()
+        });
+        let earlier = earlier.filter(|earlier: &u32| before + earlier < budget.attempts);
         let (queued, queues) = (account.queued, account.queues);
         let first = account.asked.insert((provider, model.clone()));
-        let (sensitive, ended) = (account.sensitive, account.ended.is_some() || account.cancelled);
-        self.rule(!ended, || format!("request {request} is over and still sent to {name}"));
+        let waits = account.state == State::Asking && !account.cancelled;
+        let sensitive = account.sensitive;
+        self.rule(waits, || format!("request {request} is answered or over, and sent to {name}"));
         self.rule(sends <= budget.attempts, || {
             format!("request {request} makes {sends} attempts, its budget is {}", budget.attempts)
         });
-        self.rule(sends == number, || format!("request {request}'s attempt {sends} is {number}"));
-        let hedged = beside == 1 && budget.hedge.is_some_and(|after| at >= came + after);
-        let kept_waiting = streamed && at >= came + budget.patience;
-        self.rule(beside == 0 || hedged || kept_waiting, || {
-            format!("request {request} has {beside} attempts open after {:?}", at - came)
+        self.rule(sends - before == number, || {
+            format!("request {request}'s attempt {sends} is {number}")
         });
-        let late = late.is_some_and(|before| {
-            let most = queued + budget.patience + IMPATIENCE * before;
-            first && streamed && queues == 0 && at > came + most
+        let hedged = beside == 1 && hedge.is_some_and(|after| at >= since + after);
+        let kept_waiting = watched && at >= since + budget.patience;
+        self.rule(beside == 0 || hedged || kept_waiting, || {
+            format!("request {request} has {beside} attempts open after {:?}", at - since)
+        });
+        let retried = before > 0 && !first && keys == 0;
+        self.rule(!retried, || format!("request {request} goes on at {name} a second time"));
+        let late = earlier.is_some_and(|earlier| {
+            let most = queued + budget.patience + IMPATIENCE * earlier;
+            first && watched && queues == 0 && at > heard + most
         });
         self.rule(!late, || {
-            format!("request {request} came to {name}, which never fails, after {:?}", at - came)
+            format!("request {request} came to {name}, which never fails, after {:?}", at - since)
         });
-        self.rule(at <= came + budget.time, || {
-            format!("request {request} begins an attempt {:?} after it came", at - came)
+        self.rule(at <= since + budget.time, || {
+            format!("request {request} begins an attempt {:?} after it came", at - since)
         });
 
         let watched = &mut self.providers[provider];
@@ -384,8 +401,7 @@ impl Referee {
                 ramps[slot] = self.pass(send, (provider, model), at);
             }
         }
-        let model = model.clone();
-        self.sends.push(Send { at, request, provider, model, ramps, back: false });
+        self.sends.push(Send { at, attempt, heard: None, ramps, back: false });
         send
     }
 
@@ -421,31 +437,46 @@ impl Referee {
         counted
     }
 
-    /// Its first content came.
-    pub fn began(&mut self, send: usize, now: Instant) {
-        let request = self.sends[send].request;
-        self.note(now, What::Began { request });
-        self.give_back(send, true);
+    /// Content came.
+    pub fn heard(&mut self, send: usize, now: Instant) {
+        let request = self.sends[send].attempt.request;
+        if !self.sends[send].back {
+            self.note(now, What::Began { request });
+            self.keys.served(&self.sends[send].attempt);
+            self.give_back(send, true);
+        }
+        let at = now - self.start;
+        self.requests[request].heard = at;
+        self.sends[send].heard = Some(at);
     }
 
-    /// `broke_off`: after it had begun.
-    pub fn failed(&mut self, send: usize, kind: FailureKind, broke_off: bool, now: Instant) {
-        let request = self.sends[send].request;
+    /// `broke_off`: after its caller had content.
+    pub fn failed(&mut self, send: usize, failure: &Failure, broke_off: bool, now: Instant) {
+        let (kind, request) = (failure.kind, self.sends[send].attempt.request);
         let what = if broke_off {
             What::BrokeOff { request, kind }
         } else {
             What::Failed { request, kind }
         };
-        self.note(now, what);
+        let at = self.note(now, what);
+        let Send { attempt, at: sent, .. } = &self.sends[send];
+        self.keys.failed(attempt, kind, failure.retry_after, *sent, at);
         self.give_back(send, false);
+        let account = &mut self.requests[request];
+        if broke_off {
+            let answered = account.state == State::Answered;
+            account.state = State::Broken;
+            self.rule(answered, || format!("what request {request} has not breaks"));
+        }
     }
 
     /// The place it holds in a probation or a ramp.
     fn give_back(&mut self, send: usize, answered: bool) {
-        let Send { provider, ref model, ramps, back, .. } = self.sends[send];
+        let Send { ref attempt, ramps, back, .. } = self.sends[send];
         if back {
             return;
         }
+        let Attempt { provider, ref model, .. } = *attempt;
         let keys = [(provider, None), (provider, Some(model.clone()))];
         self.sends[send].back = true;
         for (key, counted) in keys.into_iter().zip(ramps) {
@@ -463,46 +494,67 @@ impl Referee {
     }
 
     /// It holds nothing of the provider any more, however it ended.
-    pub fn closed(&mut self, send: usize) {
+    pub fn closed(&mut self, send: usize, now: Instant) {
         self.give_back(send, false);
-        let Send { provider, request, .. } = self.sends[send];
+        let Attempt { provider, request, .. } = self.sends[send].attempt;
         self.providers[provider].open -= 1;
-        self.requests[request].open -= 1;
+        let account = &mut self.requests[request];
+        account.open.retain(|&open| open != send);
+        account.closed = now - self.start;
     }
 
-    pub fn ended(
+    /// Its caller has the first content of its answer, or of what was left of it, or there is none.
+    pub fn carried(
         &mut self,
         request: usize,
         attempts: u32,
         failure: Option<FailureKind>,
         now: Instant,
     ) {
-        let at = self.note(now, What::Ended { request, attempts, failure });
+        let at = self.note(now, What::Carried { request, attempts, failure });
         let account = &mut self.requests[request];
-        let twice = account.ended.replace(at).is_some() || account.cancelled;
-        let sends = account.sends;
-        let Account { request: Request { budget, .. }, candidates, came, .. } = &*account;
-        let took = at - came.unwrap_or_default();
-        let longest = self.providers.iter().map(|watched| watched.timeout).max();
-        let most = budget.time + longest.unwrap_or_default();
-        // A candidate that never fails answers, if anybody got as far as asking it.
-        let sound = candidates.iter().any(|(at, _)| self.providers[*at].sound);
-        let enough = budget.attempts as usize >= candidates.len() && took < budget.time;
-        let lost = failure.is_some_and(FailureKind::may_go_elsewhere) && sound && enough;
-        match failure {
-            None => self.score.answered += 1,
-            Some(_) => {
-                self.score.failed += 1;
-                self.score.unasked += usize::from(attempts == 0);
-            }
+        let waited = account.state == State::Asking && !account.cancelled;
+        if failure.is_none() {
+            account.state = State::Answered;
         }
-        self.rule(!twice, || format!("request {request} ends twice"));
+        let sends = account.sends - account.before.unwrap_or(0);
+        let left = account.sends < account.request.budget.attempts;
+        let Account { request: Request { budget, .. }, candidates, since, .. } = &*account;
+        let took = at - *since;
+        let in_vain = failure.is_some() && !left && at > account.closed;
+        let longest = self.providers.iter().map(|watched| watched.timeout).max();
+        let most = budget.time + longest.unwrap_or_default() + LONGEST_ANSWER;
+        // A candidate that never fails answers, as long as it may be asked.
+        let sound = candidates.iter().any(|(at, _)| self.providers[*at].sound);
+        let elsewhere = failure.is_some_and(FailureKind::may_go_elsewhere);
+        let lost = elsewhere && sound && left && took < budget.time;
+        let unasked = failure.is_some() && attempts == 0 && account.before.is_none();
+        self.score.unasked += usize::from(unasked);
+        self.rule(waited, || format!("request {request} is answered twice"));
         self.rule(took <= most, || format!("request {request} took {took:?}, {most:?} is most"));
         self.rule(attempts == sends, || {
             format!("request {request} was sent {sends} times and {attempts} are told")
         });
+        self.rule(!in_vain, || format!("request {request} waits, and nobody may be asked"));
         self.rule(!lost, || {
             format!("request {request} failed, and a provider was sound all the time")
+        });
+    }
+
+    /// It has its last word: an answer's end, or the failure.
+    pub fn over(&mut self, request: usize, failure: Option<FailureKind>, now: Instant) {
+        let at = self.note(now, What::Over { request, failure });
+        let account = &mut self.requests[request];
+        let twice = account.ended.replace(at).is_some() || account.cancelled;
+        let answered = account.state == State::Answered;
+        account.state = State::Over;
+        match failure {
+            None => self.score.answered += 1,
+            Some(_) => self.score.failed += 1,
+        }
+        self.rule(!twice, || format!("request {request} ends twice"));
+        self.rule(answered == failure.is_none(), || {
+            format!("request {request} ends with {failure:?}, and its answer: {answered}")
         });
     }
 
@@ -534,7 +586,22 @@ impl Referee {
         let by_hand =
             matches!(change, Change::Disabled { .. } | Change::Forced { .. } | Change::Released);
         self.rule(self.watched || by_hand, || format!("{change:?}, though nobody watches"));
+        let apart = self.keys.are_kept_apart(key.0);
+        let (several, whole) = (self.keys.count(key.0) > 1, key.1.is_none());
+        if let Change::Opened { symptom, .. } = change {
+            use FailureKind::{Authentication, QuotaExhausted};
+            let of_key = matches!(symptom.kind, Authentication | QuotaExhausted);
+            self.rule(!(several && of_key), || {
+                format!("{provider} is taken out because of one key: {symptom}")
+            });
+        }
+        if whole && matches!(change, Change::CooledDown { .. }) {
+            // Of a key or an account: the provider serves with the others.
+            self.score.cool_downs += 1;
+            return self.rule(apart, || format!("{provider} cools down as a whole"));
+        }
         let breaker = self.breakers.entry(key).or_default();
+        breaker.known |= !by_hand;
         let ramp = |since| Some(Ramp { since, answered: 0, under_way: 0 });
         match change {
             Change::Opened { symptom, .. } => {
@@ -562,9 +629,17 @@ impl Referee {
         }
     }
 
-    /// Before health hears of it.
-    pub fn probed(&mut self, provider: usize, failure: Option<FailureKind>, now: Instant) {
-        let at = self.note(now, What::Probed { provider, failure });
+    /// Before health hears of it. `began`: when the probe did.
+    pub fn probed(
+        &mut self,
+        provider: usize,
+        key: usize,
+        failure: Option<FailureKind>,
+        began: Instant,
+        now: Instant,
+    ) {
+        let at = self.note(now, What::Probed { provider, key, failure });
+        self.keys.probed(provider, key, failure, began - self.start, at);
         let breaker = self.breakers.entry((provider, None)).or_default();
         // Probation comes forward, but for an empty account.
         if let Some((until, kind)) = &mut breaker.opened
@@ -589,6 +664,7 @@ impl Referee {
                 watched.queue = watched.queue.max(limits.queue);
             }
             Act::Rekey => {
+                self.keys.changed(provider, at);
                 let own = self.breakers.iter_mut().filter(|((at, _), _)| *at == provider);
                 for (_, breaker) in own {
                     (breaker.cool, breaker.ramp) = (None, None);
@@ -600,98 +676,20 @@ impl Referee {
         }
     }
 
-    // ------------------------------------------------------------------ the end
-
-    /// What can only be told of the whole.
-    pub fn whole(&mut self) {
-        let lost: Vec<usize> = (0..self.requests.len())
-            .filter(|&at| self.requests[at].ended.is_none() && !self.requests[at].cancelled)
-            .collect();
-        self.rule(lost.is_empty(), || format!("requests {lost:?} were lost"));
-        for provider in 0..self.providers.len() {
-            self.rate(provider);
-            self.storms(provider);
-        }
-        let open: Vec<u32> = self.providers.iter().map(|watched| watched.open).collect();
-        self.rule(open.iter().all(|&open| open == 0), || format!("attempts are left: {open:?}"));
-    }
-
-    /// In no stretch of time more begin than a minute's worth and what comes in within it.
-    fn rate(&mut self, provider: usize) {
-        let watched = &self.providers[provider];
-        let (first, until) = watched.first;
-        let Some(limit) = first.requests_per_minute else { return };
-        let own = self.sends.iter().filter(|send| send.provider == provider && send.at < until);
-        let mut spare = f64::from(limit);
-        let (mut last, mut worst) = (Duration::ZERO, f64::MAX);
-        for send in own {
-            let refill = (send.at - last).as_secs_f64() * f64::from(limit) / 60.0;
-            spare = (spare + refill).min(f64::from(limit)) - 1.0;
-            (last, worst) = (send.at, worst.min(spare));
-        }
-        self.rule(worst > -1e-3, || format!("p{provider} gets more than {limit} a minute"));
-    }
-
-    /// Under a storm of 429 there are hardly more sends than requests.
-    fn storms(&mut self, provider: usize) {
-        let watched = &self.providers[provider];
-        let mut began = Duration::ZERO;
-        let mut worst = None;
-        for phase in &watched.phases {
-            let storm = began..phase.until;
-            began = phase.until;
-            if !matches!(phase.mood, Mood::Limited(_)) {
-                continue;
-            }
-            let mut models: HashMap<&ModelName, (usize, usize)> = HashMap::new();
-            for account in &self.requests {
-                let Some(came) = account.came else { continue };
-                if came >= storm.end || account.ended.is_some_and(|at| at < storm.start) {
-                    continue;
-                }
-                for (_, model) in account.candidates.iter().filter(|(at, _)| *at == provider) {
-                    models.entry(model).or_default().0 += 1;
-                }
-            }
-            for send in &self.sends {
-                if send.provider == provider && storm.contains(&send.at) {
-                    models.entry(&send.model).or_default().1 += 1;
-                }
-            }
-            let most = |offered: usize| offered * STORM_PERCENT / 100 + STORM_TRIES;
-            let over = models.values().find(|(offered, sent)| *sent > most(*offered));
-            worst = worst.or(over.copied());
-        }
-        let forced = self.trace.iter().any(|event| {
-            matches!(&event.what, What::Steered { provider: at, act: Act::Force | Act::Rekey } if *at == provider)
-        });
-        self.rule(worst.is_none() || forced || !self.watched, || {
-            format!("a storm at p{provider} is fed (offered, sent): {worst:?}")
-        });
-    }
-
-    /// To the first provider, within a second after its first phase.
-    pub fn sent_after_the_fault(&self) -> usize {
-        let back = self.providers[0].phases[0].until;
-        let first = |send: &&Send| (back..back + SECOND).contains(&send.at);
-        self.sends.iter().filter(first).count()
-    }
-
-    /// Requests that came, and all that was sent for them, while anything went wrong.
-    pub fn offered_and_sent(&self) -> (usize, usize) {
-        let end = self.providers[0].phases[0].until;
-        let came = self.requests.iter().filter(|account| account.came.is_some_and(|at| at < end));
-        (came.count(), self.sends.iter().filter(|send| send.at < end).count())
-    }
-
-    /// What happened last, for people.
+    /// What happened before a rule was broken, for people.
     pub fn latest(&self) -> String {
-        let shown = self.trace.len().saturating_sub(SHOWN);
+        let shown = self.broken_at.saturating_sub(SHOWN);
         let line = |event: &Event| format!("{:>14?} {:?}", event.at, event.what);
-        self.trace[shown..].iter().map(line).collect::<Vec<_>>().join("\n")
+        self.trace[shown..self.broken_at].iter().map(line).collect::<Vec<_>>().join("\n")
     }
 
     pub fn mood(&self, provider: usize, now: Instant) -> &Mood {
-        mood(&self.providers[provider].phases, now - self.start)
+        let phase = phase(&self.providers[provider].phases, now - self.start);
+        phase.map_or(&Mood::Fine, |(_, mood)| mood)
+    }
+
+    /// How a vendor treats a key and its account.
+    pub fn key_moods(&self, provider: usize, key: usize, now: Instant) -> [KeyMood; 2] {
+        self.keys.moods(provider, key, now - self.start)
     }
 }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use indexmap::IndexMap;
 use keyward_contract::ProviderKind;
 
-use super::vendor::{Mood, Phase};
+use super::vendor::{KeyMood, Mood, Phase};
 use crate::{
     FailureKind,
     clock::simulated::Chance,
@@ -36,6 +36,7 @@ pub const WIDE: GateLimits = GateLimits {
 
 pub struct Schedule {
     pub providers: Vec<Plan>,
+    pub accounts: Vec<Vec<Phase<KeyMood>>>,
     pub roster: Roster,
     pub requests: Vec<Request>,
     pub steers: Vec<Steer>,
@@ -53,9 +54,13 @@ pub struct Plan {
     pub models: Vec<ModelName>,
     pub limits: GateLimits,
     pub phases: Vec<Phase>,
-    /// How long a first byte is waited for.
+    /// One for each key.
+    pub keys: Vec<Vec<Phase<KeyMood>>>,
+    /// What its vendor counts against, if it has a name: its place among the accounts.
+    pub account: Option<usize>,
+    /// How long a byte is waited for.
     pub timeout: Duration,
-    /// Nothing ever goes wrong with it, and it has no limits.
+    /// Nothing ever goes wrong with it, nor with one key of it, and it has no limits.
     pub sound: bool,
 }
 
@@ -67,9 +72,22 @@ pub struct Request {
     pub tokens: u64,
     pub sensitive: bool,
     pub streamed: bool,
+    /// Of a whole answer: whether it is asked for as a stream, so that it is known whether it comes.
+    pub watched: bool,
+    /// So much of a stream is held back.
+    pub hold: Duration,
+    /// Whether somebody else is to go on with a stream that breaks.
+    pub continues: bool,
     pub budget: Budget,
     /// So long after it came.
     pub cancelled: Option<Duration>,
+}
+
+impl Request {
+    /// Whether the first content is expected early.
+    pub fn is_watched(&self) -> bool {
+        self.streamed || self.watched
+    }
 }
 
 /// What an operator does.
@@ -114,9 +132,17 @@ impl Schedule {
     pub fn draw(seed: u64, requests: std::ops::RangeInclusive<u64>) -> Self {
         let mut chance = Chance::new(seed);
         let length = SECOND * chance.between(5, 60) as u32;
+        let watched = chance.percent(90);
         let count = chance.between(2, 6) as usize;
-        let providers: Vec<Plan> =
+        let mut providers: Vec<Plan> =
             (0..count).map(|at| plan(at, length, &mut chance.fork())).collect();
+        let accounts = accounts(&mut providers, length, &mut chance.fork());
+        for plan in &mut providers {
+            // Where nobody keeps count of what was found of a key, it is found again and again.
+            let bad = watched || !plan.sound;
+            plan.keys = keys(plan, length, &mut chance.fork());
+            plan.keys.iter_mut().filter(|_| !bad).for_each(Vec::clear);
+        }
         let roster = roster(&providers, &mut chance.fork());
         let names = names(&providers);
         let mut draw = chance.fork();
@@ -126,15 +152,13 @@ impl Schedule {
             .map(|_| request(&names, &bursts, length, &mut draw))
             .collect();
         let mut draw = chance.fork();
-        let steers = (0..draw.below(8)).filter_map(|_| steer(&providers, length, &mut draw));
+        let steers =
+            (0..draw.below(8)).filter_map(|_| steer(&providers, &bursts, length, &mut draw));
         let steers = steers.collect();
         let probes = chance.percent(70).then(|| SECOND * *chance.pick(&[1_u32, 5, 30]));
-        let watched = chance.percent(90);
-        Self { providers, roster, requests, steers, probes, length, watched }
+        Self { providers, accounts, roster, requests, steers, probes, length, watched }
     }
-}
 
-impl Schedule {
     /// Hundreds ask a single vendor that is away, and wait for it.
     pub fn outage(seed: u64) -> Self {
         let mut chance = Chance::new(seed);
@@ -164,7 +188,9 @@ impl Schedule {
         let kind = ProviderKind::External;
         let entries = IndexMap::from([(name.clone(), entry(kind, &[plain("m")]))]);
         let timeout = SECOND * 5;
-        let plan = Plan { name, kind, models, limits: WIDE, phases, timeout, sound: false };
+        let (keys, account) = (vec![Vec::new()], None);
+        let (limits, sound) = (WIDE, false);
+        let plan = Plan { name, kind, models, limits, phases, keys, account, timeout, sound };
         let budget = Budget {
             attempts: 4,
             time: SECOND * 30,
@@ -186,7 +212,8 @@ impl Schedule {
         let roster = Roster::new(entries, &IndexMap::new(), &Routing::default());
         let probes = chance.percent(50).then_some(SECOND * 30);
         let (providers, steers) = (vec![plan], Vec::new());
-        Self { providers, roster, requests, steers, probes, length, watched: true }
+        let accounts = Vec::new();
+        Self { providers, accounts, roster, requests, steers, probes, length, watched: true }
     }
 }
 
@@ -201,7 +228,64 @@ fn plan(at: usize, length: Duration, chance: &mut Chance) -> Plan {
     let limits = if sound || chance.percent(30) { WIDE } else { limits(chance).into() };
     let phases = if sound { Vec::new() } else { phases(&models, length, chance) };
     let timeout = SECOND * chance.between(3, 12) as u32;
-    Plan { name: provider(&format!("p{at}")), kind, models, limits, phases, timeout, sound }
+    let name = provider(&format!("p{at}"));
+    let (keys, account) = (Vec::new(), None);
+    Plan { name, kind, models, limits, phases, keys, account, timeout, sound }
+}
+
+/// What becomes of the keys of a provider; most have one.
+fn keys(plan: &Plan, length: Duration, chance: &mut Chance) -> Vec<Vec<Phase<KeyMood>>> {
+    let count = if chance.percent(60) { 1 } else { chance.between(2, 4) };
+    let good = chance.below(count);
+    let key = |at| match plan.sound && at == good || chance.percent(40) {
+        true => Vec::new(),
+        false => key_phases(&plan.models, length, chance),
+    };
+    // The one key's troubles are the provider's own.
+    if count == 1 { vec![Vec::new()] } else { (0..count).map(key).collect() }
+}
+
+fn key_phases(models: &[ModelName], length: Duration, chance: &mut Chance) -> Vec<Phase<KeyMood>> {
+    let ends = ends(length, chance);
+    ends.into_iter().map(|until| Phase { until, mood: key_mood(models, chance) }).collect()
+}
+
+fn key_mood(models: &[ModelName], chance: &mut Chance) -> KeyMood {
+    match chance.below(6) {
+        0 | 1 => KeyMood::Fine,
+        2 => KeyMood::Rejected,
+        3 => KeyMood::Empty,
+        _ => limited(models, chance),
+    }
+}
+
+fn limited(models: &[ModelName], chance: &mut Chance) -> KeyMood {
+    let model = chance.percent(60).then(|| chance.pick(models).clone());
+    let asked = chance.percent(80).then(|| SECOND * *chance.pick(&[0, 1, 5, 20, 100_000]));
+    KeyMood::Limited { model, asked }
+}
+
+/// Some have an account together.
+fn accounts(
+    providers: &mut [Plan],
+    length: Duration,
+    chance: &mut Chance,
+) -> Vec<Vec<Phase<KeyMood>>> {
+    let count = chance.below(3) as usize;
+    for plan in providers.iter_mut().filter(|plan| !plan.sound) {
+        plan.account =
+            (count > 0 && chance.percent(40)).then(|| chance.below(count as u64) as usize);
+    }
+    let models = MODELS.map(model);
+    let phase = |until, chance: &mut Chance| {
+        let mood = if chance.percent(50) { KeyMood::Fine } else { limited(&models, chance) };
+        Phase { until, mood }
+    };
+    let account = |_| {
+        let ends = ends(length, chance);
+        ends.into_iter().map(|until| phase(until, chance)).collect()
+    };
+    (0..count).map(account).collect()
 }
 
 fn limits(chance: &mut Chance) -> Limits {
@@ -215,16 +299,21 @@ fn limits(chance: &mut Chance) -> Limits {
 }
 
 fn phases(models: &[ModelName], length: Duration, chance: &mut Chance) -> Vec<Phase> {
-    // One mood all the time, or one after the other.
+    let ends = ends(length, chance);
+    ends.into_iter().map(|until| Phase { until, mood: mood(models, chance) }).collect()
+}
+
+/// Of phases: one all the time, or one after the other.
+fn ends(length: Duration, chance: &mut Chance) -> Vec<Duration> {
     let steps = if chance.percent(20) { 1 } else { chance.between(1, 6) };
     let mut ends: Vec<Duration> = (1..steps).map(|_| chance.duration(length)).collect();
     ends.push(length);
     ends.sort();
-    ends.into_iter().map(|until| Phase { until, mood: mood(models, chance) }).collect()
+    ends
 }
 
 fn mood(models: &[ModelName], chance: &mut Chance) -> Mood {
-    match chance.below(20) {
+    match chance.below(23) {
         0..6 => Mood::Fine,
         6 | 7 => Mood::Refusing,
         8 => Mood::Silent,
@@ -243,6 +332,7 @@ fn mood(models: &[ModelName], chance: &mut Chance) -> Mood {
         }
         17 => Mood::Missing(chance.pick(models).clone()),
         18 => Mood::Picky,
+        19 | 20 => Mood::Stalling,
         _ => Mood::Breaking,
     }
 }
@@ -312,12 +402,20 @@ fn request(
         tokens: *chance.pick(&[10, 100, 1_000, 10_000]),
         sensitive: chance.percent(15),
         streamed: chance.percent(60),
+        watched: chance.percent(70),
+        hold: *chance.pick(&[Duration::ZERO, Duration::ZERO, MS * 300, SECOND]),
+        continues: chance.percent(60),
         budget,
         cancelled: chance.percent(15).then(|| chance.duration(SECOND * 8)),
     }
 }
 
-fn steer(providers: &[Plan], length: Duration, chance: &mut Chance) -> Option<Steer> {
+fn steer(
+    providers: &[Plan],
+    bursts: &[Duration],
+    length: Duration,
+    chance: &mut Chance,
+) -> Option<Steer> {
     let provider = chance.below(providers.len() as u64) as usize;
     let act = match chance.below(6) {
         0 => Act::Disable,
@@ -332,6 +430,10 @@ fn steer(providers: &[Plan], length: Duration, chance: &mut Chance) -> Option<St
             Act::Limit(limits)
         }
     };
-    let at = chance.duration(length);
+    // While requests are under way, or at any time.
+    let at = match chance.percent(50) {
+        true => (*chance.pick(bursts) + chance.duration(MS * 400)).min(length),
+        false => chance.duration(length),
+    };
     (!providers[provider].sound).then_some(Steer { at, provider, act })
 }

@@ -20,7 +20,7 @@ use indexmap::IndexMap;
 use keyward::{
     clock::SystemClock,
     config::Routing,
-    health::{Health, HealthOptions, Standing as Stands},
+    health::{Health, HealthOptions, Standing as Stands, Took},
     ids::{ModelName, ProviderName, RequestId},
     metering::Tokens,
     models::all_facts,
@@ -238,7 +238,7 @@ fn main() {
             let deadline = now + Duration::from_secs(5);
             let enter = gate.enter(&SystemClock, &caller, ask.tokens.0, deadline);
             let mut pass = runtime.block_on(enter).unwrap();
-            ticket.succeeded(Duration::from_millis(200), now);
+            ticket.succeeded(Took::Stream(Duration::from_millis(200)), now);
             pass.settle(0);
             journal.routed(Routed {
                 request: RequestId(7),

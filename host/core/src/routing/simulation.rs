@@ -64,10 +64,10 @@ const DRAIN: Duration = Duration::from_secs(100);
 
 /// When all that went wrong is over, everybody is well again after so long, if asked for something
 /// now and then: the longest that a breaker stays open, and some rounds of trials.
-const RECOVERED: Duration = Duration::from_secs(300);
+const RECOVERED: Duration = Duration::from_secs(330);
 
 /// How often those are asked whose keys don't all serve yet.
-const ROUND: Duration = Duration::from_secs(40);
+const ROUND: Duration = Duration::from_secs(20);
 
 /// Of some hundreds that wait for a vendor, so many at most are sent in the first second after it has
 /// come back.

@@ -138,10 +138,11 @@ impl Schedule {
             (0..count).map(|at| plan(at, length, &mut chance.fork())).collect();
         let accounts = accounts(&mut providers, length, &mut chance.fork());
         for plan in &mut providers {
-            // Where nobody keeps count of what was found of a key, it is found again and again.
-            let bad = watched || !plan.sound;
             plan.keys = keys(plan, length, &mut chance.fork());
-            plan.keys.iter_mut().filter(|_| !bad).for_each(Vec::clear);
+            // Where nobody keeps count of what was found of a key, it is found again and again.
+            if plan.sound && !watched {
+                plan.keys.iter_mut().for_each(Vec::clear);
+            }
         }
         let roster = roster(&providers, &mut chance.fork());
         let names = names(&providers);

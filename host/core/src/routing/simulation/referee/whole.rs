@@ -69,7 +69,8 @@ impl Referee {
                     models.entry(&send.attempt.model).or_default().1 += 1;
                 }
             }
-            let most = |offered: usize| offered * STORM_PERCENT / 100 + STORM_TRIES * keys;
+            // A request that came before anything was known may try each key.
+            let most = |offered: usize| (offered * STORM_PERCENT / 100 + STORM_TRIES) * keys;
             let over = models.values().find(|(offered, sent)| *sent > most(*offered));
             worst = worst.or(over.copied());
         }

@@ -267,28 +267,45 @@ struct Running {
     /// From when on its round's patience counts.
     round: Instant,
     pace: Pace,
+    /// Whether it was asked because another one is silent.
+    beside: bool,
     /// Whether it was asked if one may be asked beside it before.
     hedged: bool,
     cancel: AbortHandle,
 }
 
+/// From when on one more is asked beside those that are being asked, for what one of them does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Due {
+    /// It waits for its turn, from which nothing follows.
+    Whenever,
+    At(Instant),
+    /// It is waited for in any case.
+    Never,
+}
+
 impl Running {
-    /// From when on one more is asked beside it, as far as it can be told now. While it waits for its turn
-    /// nothing follows from its silence, but who is asked beside another isn't waited for.
-    fn due(&self, usual: Duration, alone: bool) -> Option<Instant> {
-        let patience = self.asked.patience?;
+    /// As far as it can be told now.
+    fn due(&self, usual: Duration) -> Due {
+        let Some(patience) = self.asked.patience else { return Due::Never };
         let Heard { since, last, .. } = self.asked.heard();
         if let Some(last) = last {
-            return Some(last + patience);
+            return Due::At(last + patience);
         }
         let least = IMPATIENCE.min(patience);
-        let Some(since) = since else { return (!alone).then(|| self.begun + least) };
-        if patience > usual {
-            return Some(since + patience);
+        match since {
+            // One is silent already: this one isn't waited for in a queue.
+            None if self.beside => Due::At(self.begun + least),
+            None => Due::Whenever,
+            Some(since) if patience > usual => Due::At(since + patience),
+            Some(since) => {
+                let queued = since.saturating_duration_since(self.begun);
+                let shared = self.round + queued + patience;
+                let known = since + self.pace.known.unwrap_or_default() * 3 / 2;
+                let own = (since + least).max(known.min(shared + MOST_IMPATIENCE));
+                Due::At(shared.max(own))
+            }
         }
-        let shared = self.round + since.saturating_duration_since(self.begun) + patience;
-        let known = since + self.pace.known.unwrap_or_default() * 3 / 2;
-        Some(shared.max(since + least).max(known.min(shared + MOST_IMPATIENCE)))
     }
 
     fn is_late(&self, now: Instant) -> bool {
@@ -305,7 +322,10 @@ struct Waiting {
 
 /// What is to be done next.
 enum Turn {
-    Ask(Next),
+    Ask {
+        next: Next,
+        hedges: bool,
+    },
     /// Until one of those on their way is over or there is news of it, or this time has come.
     Wait(Option<Instant>),
     /// Nothing more is waited for or tried.
@@ -400,9 +420,10 @@ impl<'a> Carry<'a> {
         let mut attempts = FuturesUnordered::new();
         loop {
             match self.turn(carrier) {
-                Turn::Ask(next) => {
+                Turn::Ask { next, hedges } => {
                     let (cancel, cancelled) = AbortHandle::new_pair();
-                    let running = self.begin(next, carrier, cancel);
+                    let beside = !hedges && !self.running.is_empty();
+                    let running = Running { beside, ..self.begin(next, carrier, cancel) };
                     attempts.push(ask(carrier, &candidates[next.place], &running, cancelled));
                     self.running.push(running);
                 }
@@ -454,13 +475,14 @@ impl<'a> Carry<'a> {
                 self.next = self.left.pop_front();
             }
         }
-        if may_begin && self.next.is_none() && self.hedges(carrier, now) {
+        let hedges = may_begin && self.next.is_none() && self.hedges(carrier, now);
+        if hedges {
             self.next = self.left.pop_front();
         }
         match self.next {
             Some(next) if may_begin => {
                 self.next = None;
-                return Turn::Ask(next);
+                return Turn::Ask { next, hedges };
             }
             _ if self.running.is_empty() && !may_begin => return Turn::Over,
             None if self.running.is_empty() && self.resume.is_none() => return Turn::Over,
@@ -493,9 +515,11 @@ impl<'a> Carry<'a> {
 
     /// From when on one more is asked beside those that are being asked; none if they are waited for.
     fn due(&self) -> Option<Instant> {
-        let alone = self.running.len() == 1;
-        let dues = self.running.iter().map(|running| running.due(self.budget.patience, alone));
-        dues.reduce(|one, other| Some(one?.max(other?))).flatten()
+        let dues = self.running.iter().map(|running| running.due(self.budget.patience));
+        match dues.max()? {
+            Due::At(due) => Some(due),
+            Due::Whenever | Due::Never => None,
+        }
     }
 
     /// When it is to be asked whether one may be asked beside the one that is being asked.
@@ -559,6 +583,7 @@ impl<'a> Carry<'a> {
             begun: carrier.now(),
             round: self.round,
             pace: pace.unwrap_or_default(),
+            beside: false,
             hedged: false,
             cancel,
         }

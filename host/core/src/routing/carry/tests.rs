@@ -330,6 +330,17 @@ fn nobody_waits_for_a_round_that_the_budget_has_no_room_for() {
 }
 
 #[test]
+fn a_hedge_beside_one_in_a_queue_makes_nobody_impatient() {
+    let mut scene = scene(vec![slow(2), slow(60), Vec::new()], SECOND, None);
+    scene.scripted.queue = 3 * SECOND;
+    let hedged = Budget { patience: 4 * SECOND, hedge: Some(SECOND / 2), ..BUDGET };
+    let ran = ran(scene, hedged);
+    // The hedge is silent from the beginning, and the first one from its turn on.
+    assert_eq!(ran.asked, [(SECOND / 2, 1), (3 * SECOND, 0)]);
+    assert_eq!(ran.answer.ok(), Some((5 * SECOND, 0)));
+}
+
+#[test]
 fn patience_is_the_requests_whoever_uses_it_up() {
     let gone = |ms| vec![(Duration::from_millis(ms), fails(FailureKind::Other, None).1)];
     let ran = run(vec![gone(900), slow(60), Vec::new()], BUDGET, SECOND);

@@ -65,8 +65,6 @@ pub(crate) struct Attempt {
     leave: Option<Leave>,
     /// Whether it comes all at once, though it could come in pieces.
     is_whole_chat: bool,
-    /// Whether such answers are compared by what they took.
-    times_whole: bool,
     /// Whether it has failed by its silence, when it is dropped.
     silent: Arc<AtomicBool>,
     /// Where the answer is kept when it has ended in order.
@@ -101,7 +99,6 @@ impl Attempt {
                 spent: TokenUsage::default(),
                 began,
                 leave,
-                times_whole: false,
                 is_whole_chat: matches!(operation, Operation::Chat(chat) if !chat.stream),
                 silent: Arc::default(),
                 keeping: None,
@@ -141,7 +138,6 @@ impl Attempt {
             spent: TokenUsage::default(),
             began: Instant::now(),
             leave: None,
-            times_whole: false,
             is_whole_chat: false,
             silent: Arc::default(),
             keeping: None,
@@ -152,11 +148,6 @@ impl Attempt {
     /// Who says, when it is dropped, whether it has failed by its silence.
     pub fn judged_by(&mut self, silent: Arc<AtomicBool>) {
         self.silent = silent;
-    }
-
-    /// Whole answers are compared by what they took: where none is asked for in pieces.
-    pub fn times_whole(&mut self, compared: bool) {
-        self.times_whole = compared;
     }
 
     /// The answer may be kept.
@@ -249,10 +240,7 @@ impl Attempt {
     fn has_begun(&mut self) {
         let Some(leave) = &mut self.leave else { return };
         let after = self.began.elapsed();
-        let took = match self.is_whole_chat {
-            false => Some(Took::First(after)),
-            true => self.times_whole.then_some(Took::Whole(after)),
-        };
+        let took = if self.is_whole_chat { Took::Whole(after) } else { Took::First(after) };
         leave.began(took, Instant::now());
     }
 

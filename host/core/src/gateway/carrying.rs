@@ -166,11 +166,10 @@ impl Carrier for Carrying<'_> {
         let mut attempt = opened.await.map_err(failed)?;
         attempt.keep(keeping);
         attempt.judged_by(asked.verdict());
-        attempt.times_whole(!snapshot.config.routing.watch);
         asked.opened(self.now());
-        let first = match self.way.streamed {
-            true => self.beginning(&mut attempt, asked).await,
-            false => self.whole(&mut attempt, asked).await,
+        let first = match by_host {
+            true => self.whole(&mut attempt, asked).await,
+            false => self.beginning(&mut attempt, asked).await,
         };
         let first = first.map_err(failed)?;
         if asked.whole {
@@ -215,8 +214,8 @@ impl Carrying<'_> {
         Ok(Begun { attempt: Attempt::kept(events, reservation), first: Vec::new(), before })
     }
 
-    /// What the caller of a stream sees first: the first content, and what comes for as long as the
-    /// beginning is held back.
+    /// What the caller sees first: the first content, and what comes for as long as the beginning of a
+    /// stream is held back.
     async fn beginning(&self, attempt: &mut Attempt, asked: &Asked) -> Result<Vec<Event>, Failure> {
         let mut first: Vec<Event> = Vec::new();
         let mut until: Option<Instant> = None;
@@ -238,14 +237,17 @@ impl Carrying<'_> {
         Ok(first)
     }
 
-    /// All of a whole answer: one that breaks in the middle can be asked for elsewhere.
+    /// All of a whole answer that comes as a stream: one that breaks in the middle can be asked for
+    /// elsewhere.
     async fn whole(&self, attempt: &mut Attempt, asked: &Asked) -> Result<Vec<Event>, Failure> {
         let mut all: Vec<Event> = Vec::new();
-        let mut held = 0;
+        let (mut held, mut begun) = (0, false);
         while let Some(events) = attempt.next().await {
             let events = events?;
-            if events.iter().any(is_content) {
-                asked.hears(Instant::now());
+            // Once it has begun, whatever comes is a sign of life.
+            begun |= events.iter().any(is_content);
+            if begun {
+                asked.hears(self.now());
             }
             for event in events {
                 match all.last_mut().and_then(|last| gathered::join(last, &event)) {

@@ -375,7 +375,7 @@ impl Book {
         provider: &ProviderName,
         model: &ModelName,
         holds: Holds,
-        took: Option<Took>,
+        took: Took,
         now: Instant,
     ) {
         self.changes += 1;
@@ -396,9 +396,7 @@ impl Book {
             pair.used = pair.used.max(now);
             pair.served = pair.served.max(Some(now));
             pair.cool.served(now);
-            if let Some(took) = took {
-                pair.latency.add(took, now);
-            }
+            pair.latency.add(took, now);
             model_closed = pair.breaker.succeeded(holds.model, now, options, source);
         }
         if provider_closed {

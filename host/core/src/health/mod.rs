@@ -530,11 +530,11 @@ struct Holds {
 }
 
 impl Ticket {
-    /// The first content came. What it took isn't given where it says nothing of how soon others come.
-    pub fn succeeded(mut self, took: impl Into<Option<Took>>, now: Instant) {
+    /// The first content came.
+    pub fn succeeded(mut self, took: Took, now: Instant) {
         if let Some(holds) = self.holds.take() {
             let mut book = self.health.book();
-            book.succeeded(&self.provider, &self.model, holds, took.into(), now);
+            book.succeeded(&self.provider, &self.model, holds, took, now);
         }
     }
 

@@ -32,6 +32,8 @@ use futures_util::{
 };
 use serde::Serialize;
 
+#[cfg(test)]
+pub(crate) use self::asked::GAP;
 pub(crate) use self::asked::{Asked, Pace};
 use self::asked::{Heard, Shared};
 use super::{Candidate, Decision};
@@ -287,16 +289,19 @@ enum Due {
 impl Running {
     /// As far as it can be told now.
     fn due(&self, usual: Duration) -> Due {
-        let Some(patience) = self.asked.patience else { return Due::Never };
+        let Some(patience) = self.asked.patience else {
+            return if self.beside { Due::At(self.begun + MOST_IMPATIENCE) } else { Due::Never };
+        };
         let Heard { since, last, .. } = self.asked.heard();
-        if let Some(last) = last {
-            return Due::At(last + patience);
+        if let (Some(last), Some(silence)) = (last, self.asked.silence()) {
+            return Due::At(last + silence);
         }
         let least = IMPATIENCE.min(patience);
         match since {
-            // One is silent already: this one isn't waited for in a queue.
+            // One is silent already: this one isn't waited for in a queue, nor as long as the first.
             None if self.beside => Due::At(self.begun + least),
             None => Due::Whenever,
+            Some(since) if self.beside && patience > usual => Due::At(since + MOST_IMPATIENCE),
             Some(since) if patience > usual => Due::At(since + patience),
             Some(since) => {
                 let queued = since.saturating_duration_since(self.begun);
@@ -308,15 +313,18 @@ impl Running {
         }
     }
 
-    fn is_late(&self, now: Instant) -> bool {
-        let silent_for = self.asked.heard().silent_for(now);
-        silent_for.zip(self.asked.patience).is_some_and(|(silent, patience)| silent >= patience)
+    /// Until when it is waited for, once nobody else is asked and the others are given up then; none if it
+    /// is in any case.
+    fn waited_for(&self, ends: Instant) -> Option<Instant> {
+        let (silence, heard) = (self.asked.silence()?, self.asked.heard());
+        let since = heard.last.or(heard.since);
+        Some(since.map_or(ends, |since| (since + silence).max(ends)))
     }
 }
 
 /// One that may be asked again, but not before.
 struct Waiting {
-    place: usize,
+    next: Next,
     until: Instant,
 }
 
@@ -464,12 +472,16 @@ impl<'a> Carry<'a> {
         let now = carrier.now();
         self.prefer_who_has_begun(now);
         if let Some(ends) = self.ends {
-            let over = self.running.is_empty() || ends <= now;
-            return if over { Turn::Over } else { Turn::Wait(Some(ends)) };
+            return self.end(ends, now);
         }
         // What is on its way may still answer when nothing more may begin.
         let may_begin = self.may_begin(now);
-        if may_begin && self.next.is_none() && self.is_impatient(now) {
+        let impatient = self.is_impatient(now);
+        if !impatient {
+            // The next round is for when nobody is waited for any more.
+            self.resume = None;
+        }
+        if may_begin && self.next.is_none() && impatient {
             self.next = self.left.pop_front();
             if self.next.is_none() && self.resumes(carrier, now) {
                 self.next = self.left.pop_front();
@@ -495,12 +507,28 @@ impl<'a> Carry<'a> {
         Turn::Wait([due, hedge, resume].into_iter().flatten().min())
     }
 
+    /// Nobody else is asked; but those who are, one of them in another way, may still answer.
+    fn end(&mut self, ends: Instant, now: Instant) -> Turn {
+        if self.may_begin(now)
+            && let Some(next) = self.next.take()
+        {
+            return Turn::Ask { next, hedges: false };
+        }
+        let until = self.running.iter().map(|running| running.waited_for(ends));
+        match until.reduce(|one, other| Some(one?.max(other?))) {
+            Some(None) => Turn::Wait(None),
+            Some(Some(until)) if until > now => Turn::Wait(Some(until)),
+            Some(Some(_)) | None => Turn::Over,
+        }
+    }
+
     /// Cancels those that are asked beside one that has begun, and isn't silent again.
     fn prefer_who_has_begun(&mut self, now: Instant) {
         if self.running.len() < 2 {
             return;
         }
-        let on_time = self.running.iter().enumerate().filter(|(_, running)| !running.is_late(now));
+        let on_time =
+            self.running.iter().enumerate().filter(|(_, running)| !running.asked.is_late(now));
         let begun = on_time.filter_map(|(at, running)| Some((running.asked.heard().first?, at)));
         let Some((_, at)) = begun.min() else { return };
         let preferred = self.running.remove(at);
@@ -525,10 +553,9 @@ impl<'a> Carry<'a> {
     /// When it is to be asked whether one may be asked beside the one that is being asked.
     fn hedge(&self) -> Option<Instant> {
         let [only] = &self.running[..] else { return None };
-        let begun = only.asked.heard().first.is_some();
-        let hedge = self.budget.hedge;
-        let hedge = hedge.filter(|_| !begun && !only.hedged && !self.left.is_empty())?;
-        Some(only.begun + hedge)
+        let heard = only.asked.heard();
+        let hedge = self.budget.hedge.filter(|_| heard.first.is_none() && !only.hedged)?;
+        heard.since.filter(|_| !self.left.is_empty()).map(|since| since + hedge)
     }
 
     fn hedges<C: Carrier>(&mut self, carrier: &C, now: Instant) -> bool {
@@ -562,17 +589,17 @@ impl<'a> Carry<'a> {
         self.resume = None;
         self.rounds += 1;
         self.round = now;
-        let mut places: Vec<usize> =
-            self.waiting.extract_if(.., |it| it.until <= now).map(|it| it.place).collect();
-        places.sort_unstable();
-        self.left = places.into_iter().map(Next::from).collect();
+        self.left = self.waiting.extract_if(.., |it| it.until <= now).map(|it| it.next).collect();
+        self.left.make_contiguous().sort_unstable_by_key(|next| next.place);
         true
     }
 
     fn begin<C: Carrier>(&self, next: Next, carrier: &C, cancel: AbortHandle) -> Running {
         let Next { place, keys, whole } = next;
-        let pace =
-            carrier.pace(&self.decision.candidates[place]).filter(|_| self.watched && !whole);
+        // The last one of the budget is waited for, unless another one is on its way.
+        let last = self.running.is_empty() && self.made + 1 >= self.budget.attempts;
+        let judged = self.watched && !whole && !last;
+        let pace = carrier.pace(&self.decision.candidates[place]).filter(|_| judged);
         let patience = pace.map(|Pace { own, known }| {
             let known = known.unwrap_or_default().saturating_mul(SLOW);
             own.unwrap_or_else(|| self.budget.patience.max(known))
@@ -594,15 +621,19 @@ impl<'a> Carry<'a> {
         let now = carrier.now();
         let Came { place, asked, answer } = came;
         let heard = asked.heard();
-        if let [only] = &self.running[..] {
+        if let [only] = &self.running[..]
+            && only.round == self.round
+        {
             // Time in a queue is nobody's silence.
             let opened = heard.since.unwrap_or(now);
             self.round += opened.saturating_duration_since(only.begun);
         }
         self.running.retain(|running| !Arc::ptr_eq(&running.asked, &asked));
-        if !matches!(answer, Err(Stop::Resting(_) | Stop::Shut(_))) {
-            self.made += u32::from(heard.is_sent());
+        match answer {
+            Err(Stop::Resting(_) | Stop::Shut(_)) => asked.unsent(),
+            _ => self.made += u32::from(heard.is_sent()),
         }
+        let again = Next { place, keys: asked.keys, whole: asked.whole };
         match answer {
             Ok(answer) => {
                 self.give_up(now, Some(heard.took(now)));
@@ -610,28 +641,31 @@ impl<'a> Carry<'a> {
                 return ControlFlow::Break(answer);
             }
             Err(Stop::Resting(failure)) => {
-                self.may_come_back(place, &failure, now);
+                self.may_come_back(again, &failure, now);
                 self.skip(place, failure, now);
             }
             Err(Stop::Shut(failure)) => self.skip(place, failure, now),
             Err(Stop::Key(failure)) => {
                 self.failed(place, failure, now);
-                self.asks_next(Next { place, keys: asked.keys + 1, whole: asked.whole });
+                self.asks_next(Next { keys: asked.keys + 1, ..again });
             }
             Err(Stop::Whole(failure)) => {
-                // The caller hears of what came of the answer that it asked for.
-                self.note(place, TriedOutcome::failed(failure), now);
-                self.asks_next(Next { place, keys: asked.keys, whole: true });
+                self.note(place, TriedOutcome::failed(failure.clone()), now);
+                // The caller hears of what came of the answer that it asked for, if it can be asked for.
+                if !self.may_begin(now) {
+                    self.remember(failure);
+                }
+                self.asks_next(Next { whole: true, ..again });
             }
             Err(Stop::Failed(failure)) => {
                 let kind = failure.kind;
                 if may_pass(kind) {
-                    self.may_come_back(place, &failure, now);
+                    self.may_come_back(again, &failure, now);
                 }
                 self.failed(place, failure, now);
                 if !kind.may_go_elsewhere() {
-                    // Who was asked before may see it in another way.
-                    self.ends = Some(now + self.budget.patience);
+                    // Those that are being asked may see it in another way.
+                    self.ends.get_or_insert(now + self.budget.patience);
                 }
             }
         }
@@ -645,10 +679,12 @@ impl<'a> Carry<'a> {
     }
 
     /// It may be asked again, if its vendor doesn't ask for more time than anybody waits.
-    fn may_come_back(&mut self, place: usize, failure: &Failure, now: Instant) {
+    fn may_come_back(&mut self, next: Next, failure: &Failure, now: Instant) {
         let wait = failure.retry_after.unwrap_or_default();
         if wait <= self.budget.longest_wait {
-            self.waiting.push(Waiting { place, until: now + wait });
+            // With all of its keys.
+            self.waiting.push(Waiting { next: Next { keys: 0, ..next }, until: now + wait });
+            self.resume = None;
         }
     }
 
@@ -666,14 +702,16 @@ impl<'a> Carry<'a> {
         for running in std::mem::take(&mut self.running) {
             let heard = running.asked.heard();
             let slower = took.is_some_and(|took| heard.silent_for(now) > Some(took));
-            let place = running.place;
-            let outcome = if slower && running.is_late(now) {
+            let (place, asked) = (running.place, &running.asked);
+            let next = Next { place, keys: asked.keys, whole: asked.whole };
+            let outcome = if slower && asked.is_late(now) {
                 let failure = silent(&self.decision.candidates[place].provider);
-                running.asked.fails_by_silence();
-                self.may_come_back(place, &failure, now);
+                asked.fails_by_silence();
+                self.may_come_back(next, &failure, now);
+                self.remember(failure.clone());
                 TriedOutcome::failed(failure)
             } else {
-                overtaken.push(place);
+                overtaken.push(next);
                 match heard.is_sent() {
                     true => TriedOutcome::Overtaken,
                     false => {
@@ -687,7 +725,7 @@ impl<'a> Carry<'a> {
             self.note(place, outcome, now);
         }
         // In case that the one that goes on breaks.
-        overtaken.into_iter().rev().for_each(|place| self.left.push_front(Next::from(place)));
+        overtaken.into_iter().rev().for_each(|next| self.left.push_front(next));
     }
 
     fn failed(&mut self, place: usize, failure: Failure, now: Instant) {

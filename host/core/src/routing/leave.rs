@@ -141,7 +141,7 @@ impl Leave {
     }
 
     /// The first content came.
-    pub fn began(&mut self, took: impl Into<Option<Took>>, now: Instant) {
+    pub fn began(&mut self, took: Took, now: Instant) {
         if let Some(ticket) = self.ticket.take() {
             ticket.succeeded(took, now);
             if let Some(quotas) = &self.quotas {

@@ -10,6 +10,9 @@ use std::{
 
 use tokio::sync::Notify;
 
+/// In the middle of an answer a model may be silent for so many times the patience that it has to begin.
+pub(crate) const GAP: u32 = 3;
+
 /// How soon a candidate begins, as far as that is known.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Pace {
@@ -26,8 +29,8 @@ pub(crate) struct Asked {
     pub keys: usize,
     /// Whether it refused to stream, and is to answer all at once.
     pub whole: bool,
-    /// How long it may be silent before another one is asked beside it. None where it is waited for in any
-    /// case, because there is no other or nothing follows from its silence.
+    /// How long it may take to begin before another one is asked beside it. None where it is waited for in
+    /// any case, because there is no other or nothing follows from its silence.
     pub patience: Option<Duration>,
     heard: Mutex<Heard>,
     shared: Arc<Shared>,
@@ -86,12 +89,34 @@ impl Asked {
     /// Content came of which the caller sees nothing yet, because it wants all of it or the beginning is
     /// held back. From here on it is waited for, unless it falls silent again.
     pub fn hears(&self, now: Instant) {
+        let late = self.is_late(now);
         let mut heard = lock(&self.heard);
-        heard.last = Some(now);
-        if heard.first.is_none() {
-            heard.first = Some(now);
+        if heard.first.is_none() || late {
             self.shared.news.notify_one();
         }
+        heard.first.get_or_insert(now);
+        heard.last = Some(now);
+    }
+
+    /// It isn't sent after all: its number is free again, unless a later one was given.
+    pub(super) fn unsent(&self) {
+        let number = lock(&self.heard).number.take();
+        let mut sent = lock(&self.shared.sent);
+        if number == Some(*sent) {
+            *sent -= 1;
+        }
+    }
+
+    /// How long it may say nothing. One that has begun may pause, to look something up for instance.
+    pub(super) fn silence(&self) -> Option<Duration> {
+        let begun = self.heard().first.is_some();
+        self.patience.map(|patience| if begun { patience * GAP } else { patience })
+    }
+
+    /// Whether it has said nothing for as long as it may.
+    pub(super) fn is_late(&self, now: Instant) -> bool {
+        let silent_for = self.heard().silent_for(now);
+        silent_for.zip(self.silence()).is_some_and(|(silent, most)| silent >= most)
     }
 
     /// Whether it has failed by its silence, to be asked when it is dropped: then another one has begun.

@@ -265,7 +265,7 @@ fn who_has_begun_is_waited_for_until_it_falls_silent() {
 
     let stops = || [vec![speaks(500)], slow(60)].concat();
     let ran = run(vec![stops(), Vec::new()], BUDGET, SECOND);
-    assert_eq!(ran.answer.ok(), Some((Duration::from_millis(1_500), 1)));
+    assert_eq!(ran.answer.ok(), Some((SECOND / 2 + GAP * SECOND, 1)), "it may pause");
     assert!(is_timeout(&ran.tried[0]), "{:?}", ran.tried);
 
     // The first that begins goes on, and the other one ends there.
@@ -286,7 +286,12 @@ fn what_one_refuses_another_that_is_on_its_way_may_serve() {
     let ran = run(vec![slow(2), vec![refuses(SECOND / 2)], Vec::new()], BUDGET, SECOND);
     assert_eq!(ran.answer.ok(), Some((2 * SECOND, 0)));
     assert_eq!(ran.asked.len(), 2, "nobody else is asked");
-    // But not for ever.
+    // Nor is one cut off that has begun.
+    let speaks = |ms| (Duration::from_millis(ms), fails(SPEAKS, None).1);
+    let writes = [vec![speaks(2_000), speaks(2_000)], slow(2)].concat();
+    let ran = run(vec![writes, vec![refuses(SECOND / 2)]], BUDGET, SECOND);
+    assert_eq!(ran.answer.ok(), Some((6 * SECOND, 0)));
+    // But one that says nothing isn't waited for for ever.
     let ran = run(vec![slow(60), vec![refuses(SECOND / 2)]], BUDGET, SECOND);
     assert_eq!(ran.answer.unwrap_err().kind, FailureKind::InvalidRequest);
     assert_eq!(ran.tried.len(), 2);
@@ -335,8 +340,8 @@ fn a_hedge_beside_one_in_a_queue_makes_nobody_impatient() {
     scene.scripted.queue = 3 * SECOND;
     let hedged = Budget { patience: 4 * SECOND, hedge: Some(SECOND / 2), ..BUDGET };
     let ran = ran(scene, hedged);
-    // The hedge is silent from the beginning, and the first one from its turn on.
-    assert_eq!(ran.asked, [(SECOND / 2, 1), (3 * SECOND, 0)]);
+    // From its turn on it may be hedged.
+    assert_eq!(ran.asked, [(3 * SECOND, 0), (7 * SECOND / 2, 1)]);
     assert_eq!(ran.answer.ok(), Some((5 * SECOND, 0)));
 }
 
@@ -407,6 +412,13 @@ fn one_that_refuses_to_stream_is_asked_once_more_before_anybody_else() {
     let ran = run(vec![vec![refuses], Vec::new()], BUDGET, SECOND);
     assert_eq!(ran.asked, [(Duration::ZERO, 0), (Duration::ZERO, 0)]);
     assert_eq!(ran.answer.ok(), Some((Duration::ZERO, 0)));
+
+    // Also when it is asked again.
+    let down = || fails(FailureKind::Unavailable, None);
+    let refuses = || (Duration::ZERO, Stop::Whole(failure(FailureKind::InvalidRequest, None)));
+    let ran =
+        run(vec![vec![refuses(), down()], vec![fails(FailureKind::Other, None)]], BUDGET, SECOND);
+    assert_eq!(ran.answer.ok(), Some((SECOND, 0)));
 
     // That it did is nothing to a caller that never asked for a stream.
     let refuses = || (Duration::ZERO, Stop::Whole(failure(FailureKind::InvalidRequest, None)));

@@ -26,7 +26,11 @@ use crate::{
     Failure, FailureKind,
     health::{Change, RAMP_FULL, RAMP_STEP, Transition},
     ids::{ModelName, ProviderName},
-    routing::{Candidate, Decision, carry::IMPATIENCE, gate::GateLimits},
+    routing::{
+        Candidate, Decision,
+        carry::{GAP, IMPATIENCE},
+        gate::GateLimits,
+    },
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -304,7 +308,7 @@ impl Referee {
         let account = &self.requests[request];
         let budget = &account.request.budget;
         let spoke = account.open.iter().filter_map(|&open| self.sends[open].heard).max();
-        let speaks = spoke.is_some_and(|spoke| at < spoke + budget.patience);
+        let speaks = spoke.is_some_and(|spoke| at < spoke + budget.patience * GAP);
         let hedges = budget.hedge.is_some() && account.before.is_none();
         self.rule(!speaks || hedges, || {
             format!("request {request} asks {provider} beside one that speaks")
@@ -371,7 +375,8 @@ impl Referee {
         let retried = before > 0 && !first && keys == 0;
         self.rule(!retried, || format!("request {request} goes on at {name} a second time"));
         let late = earlier.is_some_and(|earlier| {
-            let most = queued + budget.patience + IMPATIENCE * earlier;
+            let silence = if heard > since { budget.patience * GAP } else { budget.patience };
+            let most = queued + silence + IMPATIENCE * earlier;
             first && watched && queues == 0 && at > heard + most
         });
         self.rule(!late, || {

@@ -254,11 +254,13 @@ struct Next {
     keys: usize,
     /// Whether it refused to stream.
     whole: bool,
+    /// Whether it is asked because another one is silent.
+    beside: bool,
 }
 
 impl From<usize> for Next {
     fn from(place: usize) -> Self {
-        Self { place, keys: 0, whole: false }
+        Self { place, keys: 0, whole: false, beside: false }
     }
 }
 
@@ -288,9 +290,10 @@ enum Due {
 
 impl Running {
     /// As far as it can be told now.
-    fn due(&self, usual: Duration) -> Due {
+    fn due(&self, usual: Duration, alone: bool) -> Due {
+        let beside = self.beside && !alone;
         let Some(patience) = self.asked.patience else {
-            return if self.beside { Due::At(self.begun + MOST_IMPATIENCE) } else { Due::Never };
+            return if beside { Due::At(self.begun + MOST_IMPATIENCE) } else { Due::Never };
         };
         let Heard { since, last, .. } = self.asked.heard();
         if let (Some(last), Some(silence)) = (last, self.asked.silence()) {
@@ -299,9 +302,9 @@ impl Running {
         let least = IMPATIENCE.min(patience);
         match since {
             // One is silent already: this one isn't waited for in a queue, nor as long as the first.
-            None if self.beside => Due::At(self.begun + least),
+            None if beside => Due::At(self.begun + least),
             None => Due::Whenever,
-            Some(since) if self.beside && patience > usual => Due::At(since + MOST_IMPATIENCE),
+            Some(since) if beside && patience > usual => Due::At(since + MOST_IMPATIENCE),
             Some(since) if patience > usual => Due::At(since + patience),
             Some(since) => {
                 let queued = since.saturating_duration_since(self.begun);
@@ -330,10 +333,7 @@ struct Waiting {
 
 /// What is to be done next.
 enum Turn {
-    Ask {
-        next: Next,
-        hedges: bool,
-    },
+    Ask(Next),
     /// Until one of those on their way is over or there is news of it, or this time has come.
     Wait(Option<Instant>),
     /// Nothing more is waited for or tried.
@@ -428,10 +428,9 @@ impl<'a> Carry<'a> {
         let mut attempts = FuturesUnordered::new();
         loop {
             match self.turn(carrier) {
-                Turn::Ask { next, hedges } => {
+                Turn::Ask(next) => {
                     let (cancel, cancelled) = AbortHandle::new_pair();
-                    let beside = !hedges && !self.running.is_empty();
-                    let running = Running { beside, ..self.begin(next, carrier, cancel) };
+                    let running = self.begin(next, carrier, cancel);
                     attempts.push(ask(carrier, &candidates[next.place], &running, cancelled));
                     self.running.push(running);
                 }
@@ -486,15 +485,17 @@ impl<'a> Carry<'a> {
             if self.next.is_none() && self.resumes(carrier, now) {
                 self.next = self.left.pop_front();
             }
+            if let Some(next) = &mut self.next {
+                next.beside = !self.running.is_empty();
+            }
         }
-        let hedges = may_begin && self.next.is_none() && self.hedges(carrier, now);
-        if hedges {
+        if may_begin && self.next.is_none() && self.hedges(carrier, now) {
             self.next = self.left.pop_front();
         }
         match self.next {
             Some(next) if may_begin => {
                 self.next = None;
-                return Turn::Ask { next, hedges };
+                return Turn::Ask(next);
             }
             _ if self.running.is_empty() && !may_begin => return Turn::Over,
             None if self.running.is_empty() && self.resume.is_none() => return Turn::Over,
@@ -512,7 +513,7 @@ impl<'a> Carry<'a> {
         if self.may_begin(now)
             && let Some(next) = self.next.take()
         {
-            return Turn::Ask { next, hedges: false };
+            return Turn::Ask(next);
         }
         let until = self.running.iter().map(|running| running.waited_for(ends));
         match until.reduce(|one, other| Some(one?.max(other?))) {
@@ -543,7 +544,8 @@ impl<'a> Carry<'a> {
 
     /// From when on one more is asked beside those that are being asked; none if they are waited for.
     fn due(&self) -> Option<Instant> {
-        let dues = self.running.iter().map(|running| running.due(self.budget.patience));
+        let alone = self.running.len() == 1;
+        let dues = self.running.iter().map(|running| running.due(self.budget.patience, alone));
         match dues.max()? {
             Due::At(due) => Some(due),
             Due::Whenever | Due::Never => None,
@@ -595,7 +597,7 @@ impl<'a> Carry<'a> {
     }
 
     fn begin<C: Carrier>(&self, next: Next, carrier: &C, cancel: AbortHandle) -> Running {
-        let Next { place, keys, whole } = next;
+        let Next { place, keys, whole, beside } = next;
         // The last one of the budget is waited for, unless another one is on its way.
         let last = self.running.is_empty() && self.made + 1 >= self.budget.attempts;
         let judged = self.watched && !whole && !last;
@@ -610,7 +612,7 @@ impl<'a> Carry<'a> {
             begun: carrier.now(),
             round: self.round,
             pace: pace.unwrap_or_default(),
-            beside: false,
+            beside,
             hedged: false,
             cancel,
         }
@@ -628,12 +630,13 @@ impl<'a> Carry<'a> {
             let opened = heard.since.unwrap_or(now);
             self.round += opened.saturating_duration_since(only.begun);
         }
-        self.running.retain(|running| !Arc::ptr_eq(&running.asked, &asked));
+        let of_it = |running: &mut Running| Arc::ptr_eq(&running.asked, &asked);
+        let beside = self.running.extract_if(.., of_it).any(|running| running.beside);
         match answer {
             Err(Stop::Resting(_) | Stop::Shut(_)) => asked.unsent(),
             _ => self.made += u32::from(heard.is_sent()),
         }
-        let again = Next { place, keys: asked.keys, whole: asked.whole };
+        let again = Next { place, keys: asked.keys, whole: asked.whole, beside };
         match answer {
             Ok(answer) => {
                 self.give_up(now, Some(heard.took(now)));
@@ -683,7 +686,8 @@ impl<'a> Carry<'a> {
         let wait = failure.retry_after.unwrap_or_default();
         if wait <= self.budget.longest_wait {
             // With all of its keys.
-            self.waiting.push(Waiting { next: Next { keys: 0, ..next }, until: now + wait });
+            let next = Next { keys: 0, beside: false, ..next };
+            self.waiting.push(Waiting { next, until: now + wait });
             self.resume = None;
         }
     }
@@ -703,7 +707,7 @@ impl<'a> Carry<'a> {
             let heard = running.asked.heard();
             let slower = took.is_some_and(|took| heard.silent_for(now) > Some(took));
             let (place, asked) = (running.place, &running.asked);
-            let next = Next { place, keys: asked.keys, whole: asked.whole };
+            let next = Next { place, keys: asked.keys, whole: asked.whole, beside: false };
             let outcome = if slower && asked.is_late(now) {
                 let failure = silent(&self.decision.candidates[place].provider);
                 asked.fails_by_silence();

@@ -498,3 +498,18 @@ fn what_was_asked_for_is_waited_out_and_then_the_jitter_so_that_no_two_return_to
     assert_eq!(longest, Some(10 * SECOND), "and not beyond the longest wait");
     assert!(carried(resting(11 * SECOND), Duration::ZERO).is_err());
 }
+
+#[test]
+fn another_key_of_a_hedge_makes_nobody_impatient_who_waits_for_a_whole_answer() {
+    let key = (SECOND, Stop::Key(failure(FailureKind::Authentication, None)));
+    let hedged = [vec![key], slow(60)].concat();
+    let Scene { simulation, decision, scripted } =
+        scene(vec![slow(8), hedged, Vec::new()], SECOND, None);
+    let budget = Budget { hedge: Some(SECOND), ..BUDGET };
+    let asked = simulation.block_on(async move {
+        let mut carry = Carry::new(&decision, &budget, false, scripted.now());
+        assert!(carry.run(&scripted).await.answer.is_ok());
+        scripted.asked.into_inner().unwrap()
+    });
+    assert_eq!(asked, [(Duration::ZERO, 0), (SECOND, 1), (2 * SECOND, 1)]);
+}

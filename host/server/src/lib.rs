@@ -19,6 +19,7 @@ pub mod anthropic;
 pub mod body;
 pub mod control;
 pub mod dialect;
+mod heads;
 pub mod ollama;
 pub mod openai;
 pub mod operator;

@@ -1,8 +1,8 @@
 //! Accepts connections and keeps them within bounds.
 //!
 //! One task a connection, HTTP/1.1 with keep-alive. A client that doesn't send a whole head within
-//! [`HEAD_TIMEOUT`] is dropped, which also ends idle connections; beyond [`MAX_CONNECTIONS`] new ones
-//! wait in the kernel's queue. On shutdown nothing new is accepted, idle connections close at once,
+//! [`HEAD_TIMEOUT`] is dropped, and one that is idle after [`IDLE_TIMEOUT`]; beyond [`MAX_CONNECTIONS`] new
+//! ones wait in the kernel's queue. On shutdown nothing new is accepted, idle connections close at once,
 //! answers without an end of their own are told to end ([`Closing`]), others may finish for
 //! [`Options::grace`], and what is left then is cut.
 //!
@@ -28,12 +28,12 @@ use tower::ServiceExt as _;
 
 use crate::{
     access::{AccessSource, Peer},
-    body, surface,
+    body,
+    heads::{Heads, IDLE_TIMEOUT},
+    surface,
 };
 
-/// From the first byte awaited to the last of the head. Longer than SDKs keep idle connections
-/// (5 s in Python), so that they are the ones to close them.
-pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+pub use crate::heads::HEAD_TIMEOUT;
 
 /// Open connections. Each stream has one here and one at its vendor, and some 100 KB of memory.
 pub const MAX_CONNECTIONS: usize = 4096;
@@ -151,7 +151,7 @@ pub(crate) async fn serve<L: Listener>(
 ) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
+        .header_read_timeout(IDLE_TIMEOUT)
         .max_header_size(MAX_HEAD)
         .max_buf_size(READ_AHEAD);
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
@@ -181,13 +181,21 @@ pub(crate) async fn serve<L: Listener>(
             }
         };
         let (router, closing) = (router.clone(), closing.clone());
+        let (io, progress) = Heads::new(io);
         let service = hyper::service::service_fn(move |request: Request<hyper::body::Incoming>| {
+            progress.complete();
             let mut request = request.map(Body::new);
             if let Some(peer) = peer {
                 request.extensions_mut().insert(peer);
             }
             request.extensions_mut().insert(closing.clone());
-            router.clone().oneshot(request)
+            let answer = router.clone().oneshot(request);
+            let progress = progress.clone();
+            async move {
+                let answer = answer.await;
+                progress.answered();
+                answer
+            }
         });
         let connection = graceful.watch(http.serve_connection(TokioIo::new(io), service));
         connections.spawn(async move {

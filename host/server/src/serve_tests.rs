@@ -144,6 +144,42 @@ async fn a_head_that_never_ends_is_given_up() {
     assert!(began.elapsed() >= 2 * HEAD_TIMEOUT);
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_idle_connection_is_kept_for_longer_than_its_client_keeps_it_and_a_later_head_is_timed()
+{
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let running = start(router(), Duration::from_secs(1)).await;
+    let request = "GET /hello HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    let mut stream = open(&running, request).await;
+    let mut answer = [0; 4096];
+    for _ in 0..2 {
+        let read = stream.read(&mut answer).await.unwrap();
+        assert!(answer[..read].ends_with(b"hello"));
+        tokio::time::sleep(Duration::from_secs(90)).await;
+        stream.write_all(request.as_bytes()).await.unwrap();
+    }
+    let read = stream.read(&mut answer).await.unwrap();
+    assert!(answer[..read].ends_with(b"hello"));
+    let began = tokio::time::Instant::now();
+    stream.write_all(b"GET /hello HTTP/1.1\r\nhost: loc").await.unwrap();
+    while stream.read(&mut answer).await.is_ok_and(|read| read > 0) {}
+    let took = began.elapsed();
+    assert!((HEAD_TIMEOUT..2 * HEAD_TIMEOUT).contains(&took), "{took:?}");
+}
+
+#[tokio::test]
+async fn a_body_that_was_asked_for_has_its_own_time() {
+    use tokio::io::AsyncWriteExt as _;
+    let running = start(router(), Duration::from_secs(1)).await;
+    let head = "POST /take HTTP/1.1\r\nexpect: 100-continue\r\ncontent-length: 1\r\n";
+    let mut stream = open(&running, &format!("{head}{CLOSE}")).await;
+    // Really: a paused clock knows nothing of what is on its way over a socket.
+    tokio::time::sleep(HEAD_TIMEOUT + Duration::from_secs(1)).await;
+    stream.write_all(b"a").await.unwrap();
+    let answer = read(stream).await;
+    assert!(answer.starts_with("HTTP/1.1 100") && answer.ends_with("\r\n\r\n1"), "{answer}");
+}
+
 #[tokio::test]
 async fn a_running_answer_finishes_after_a_shutdown() {
     let running = start(router(), Duration::from_secs(5)).await;
